@@ -5,12 +5,12 @@
 //! lcores are told, and goes in steps, each of which every lcore must have done before the next: they stop polling it and
 //! handing frames over; the owners of its queues drop what was handed over, and give the queues back; its number is
 //! nobody's. Only then the device is closed. The lcores go on meanwhile. `adding`, `removing` and `setting` are the changes
-//! themselves; `wire` is what underlay ports need besides.
+//! themselves; `underlays` is what underlay ports need besides.
 
 mod adding;
 mod removing;
 mod setting;
-mod wire;
+mod underlays;
 
 use super::{Control, devices::DeviceSource, plan::Plan, ports::PortHandle, spread::Move};
 use crate::lcore::{changes::Change, tx_port::TxPort};
@@ -23,7 +23,7 @@ use stopover_config::appliance as config;
 use stopover_ctl::ApiError;
 use stopover_net::Vni;
 use tokio::sync::oneshot;
-use wire::Wire;
+use underlays::UnderlayChange;
 
 /// A change of the ports.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub(super) enum Step {
     /// They forget its number.
     Removing(u16),
     /// Other hosts are told of an underlay port, or that it goes.
-    Wire(Wire),
+    Underlay(UnderlayChange),
     /// They give back the queues of a device that is not in service.
     Leaving(u16),
     /// They receive its queues again.
@@ -180,8 +180,8 @@ impl Control {
         self.ports.has_changed();
         while self.has_port_changes(now_ms) && self.queue_moves.is_idle() && self.ports.has_changed() {
             match self.port_changes.step.take() {
-                Some(Step::Wire(wire)) => {
-                    if !self.continue_wire(now_ms, wire) {
+                Some(Step::Underlay(change)) => {
+                    if !self.continue_underlay(now_ms, change) {
                         return;
                     }
                 }
@@ -210,7 +210,7 @@ impl Control {
             }
             Step::Removing(number) => self.finish_removing(now_ms, number),
             // Taken before.
-            Step::Wire(_) => {}
+            Step::Underlay(_) => {}
             Step::Leaving(number) => self.finish_leaving(now_ms, number),
             Step::Returning(number) => self.finish_returning(now_ms, number),
             Step::Handing(which, tries) => {

@@ -22,12 +22,12 @@ impl Control {
     /// Describes changes, and names those that cannot be made.
     pub(super) fn change_lines(&self, changes: &[Change], query: ChangeQuery) -> Vec<ChangeLine> {
         let after = self.config.with(changes);
-        let has_wire = after.ports.iter().any(|port| matches!(port.role, Role::Underlay(_)));
-        changes.iter().flat_map(|change| self.lines_of(change, query, has_wire)).collect()
+        let has_underlay = after.ports.iter().any(|port| matches!(port.role, Role::Underlay(_)));
+        changes.iter().flat_map(|change| self.lines_of(change, query, has_underlay)).collect()
     }
 
-    /// `has_wire`: there is an underlay port with all changes made.
-    fn lines_of(&self, change: &Change, query: ChangeQuery, has_wire: bool) -> Vec<ChangeLine> {
+    /// `has_underlay`: there is an underlay port with all changes made.
+    fn lines_of(&self, change: &Change, query: ChangeQuery, has_underlay: bool) -> Vec<ChangeLine> {
         let fields: Vec<Option<Field>> = match change {
             Change::PortChanged { fields, .. } => fields.iter().map(|change| Some(change.field)).collect(),
             _ => vec![None],
@@ -39,7 +39,10 @@ impl Control {
                     Needs::Restart => Some(RESTART),
                     _ if !is_possible(change, field) && is_of_underlay(change) => Some(NOT_OF_UNDERLAY),
                     _ if !is_possible(change, field) => Some(NOT_POSSIBLE),
-                    _ if !has_wire && matches!(change, Change::PortRemoved(_)) && is_of_underlay(change) => {
+                    _ if !has_underlay
+                        && matches!(change, Change::PortRemoved(_))
+                        && is_of_underlay(change) =>
+                    {
                         Some(LAST_UNDERLAY)
                     }
                     Needs::Reopen if !query.reopen => Some(NOT_ALLOWED),

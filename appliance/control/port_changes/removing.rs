@@ -33,7 +33,7 @@ impl Control {
             self.device_events.may_close(number, name)?;
         }
         if matches!(self.ports.role(number), Some(Role::Underlay(_))) {
-            return self.begin_leaving_wire(now_ms, number, name);
+            return self.begin_removing_underlay(now_ms, number, name);
         }
         self.close_port(now_ms, number);
         Ok(())

@@ -18,7 +18,7 @@ const SPREAD_MS: u64 = 1_000;
 
 /// An underlay port on its way, until a time.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wire {
+pub(crate) struct UnderlayChange {
     port: u16,
     comes: bool,
     stage: Stage,
@@ -42,20 +42,24 @@ impl Control {
     }
 
     /// A port goes: hosts are sent to by others.
-    pub(super) fn begin_leaving_wire(&mut self, now_ms: u64, port: u16, name: &str) -> Outcome {
-        let wire =
-            Wire { port, comes: false, stage: Stage::Leaving(self.unreached()), due_ms: now_ms + UNUSED_MS };
+    pub(super) fn begin_removing_underlay(&mut self, now_ms: u64, port: u16, name: &str) -> Outcome {
+        let change = UnderlayChange {
+            port,
+            comes: false,
+            stage: Stage::Leaving(self.unreached()),
+            due_ms: now_ms + UNUSED_MS,
+        };
         if !self.port_changes.takes_back() {
-            self.may_leave_wire(port, name)?;
+            self.may_remove_underlay(port, name)?;
         }
-        self.use_wire(now_ms, port, false);
-        self.port_changes.step = Some(Step::Wire(wire));
+        self.use_underlay(now_ms, port, false);
+        self.port_changes.step = Some(Step::Underlay(change));
         Ok(())
     }
 
     /// # Errors
     /// The port is the last, or a host is reached by no other.
-    fn may_leave_wire(&self, port: u16, name: &str) -> Outcome {
+    fn may_remove_underlay(&self, port: u16, name: &str) -> Outcome {
         if self.ports.underlays().all(|(number, ..)| number == port) {
             return Err(refused(
                 &format!("underlay port {name}, which is the last"),
@@ -79,7 +83,7 @@ impl Control {
     }
 
     /// Hosts are sent to by a port, or not any more.
-    fn use_wire(&mut self, now_ms: u64, port: u16, used: bool) {
+    fn use_underlay(&mut self, now_ms: u64, port: u16, used: bool) {
         self.ports.set_used(port, used);
         if used {
             let actions = self.underlay.use_port(now_ms, usize::from(port), true);
@@ -94,13 +98,13 @@ impl Control {
     }
 
     /// Goes on, if it is time to. Returns whether it did.
-    pub(super) fn continue_wire(&mut self, now_ms: u64, wire: Wire) -> bool {
-        let Wire { port, comes, stage, due_ms } = wire;
+    pub(super) fn continue_underlay(&mut self, now_ms: u64, change: UnderlayChange) -> bool {
+        let UnderlayChange { port, comes, stage, due_ms } = change;
         let is_late = now_ms >= due_ms;
         let takes_back = self.port_changes.takes_back();
         match stage {
             Stage::Leaving(before) if self.unreached() > before && !takes_back => {
-                self.wire_failed(now_ms, wire)
+                self.underlay_failed(now_ms, change)
             }
             Stage::Leaving(_) if !self.is_sent_by(port) || is_late && takes_back => {
                 self.register(now_ms, port, false);
@@ -108,13 +112,13 @@ impl Control {
             Stage::Registering(number) if self.is_registered(number) || is_late && takes_back => {
                 let due_ms = now_ms + if takes_back { 0 } else { SPREAD_MS };
                 let stage = Stage::Spreading;
-                self.port_changes.step = Some(Step::Wire(Wire { port, comes, stage, due_ms }));
+                self.port_changes.step = Some(Step::Underlay(UnderlayChange { port, comes, stage, due_ms }));
             }
-            Stage::Spreading if is_late && comes => self.use_wire(now_ms, port, true),
+            Stage::Spreading if is_late && comes => self.use_underlay(now_ms, port, true),
             Stage::Spreading if is_late => self.close_port(now_ms, port),
-            Stage::Leaving(_) | Stage::Registering(_) if is_late => self.wire_failed(now_ms, wire),
+            Stage::Leaving(_) | Stage::Registering(_) if is_late => self.underlay_failed(now_ms, change),
             _ => {
-                self.port_changes.step = Some(Step::Wire(wire));
+                self.port_changes.step = Some(Step::Underlay(change));
                 return false;
             }
         }
@@ -122,9 +126,9 @@ impl Control {
     }
 
     /// It took too long: what was begun is taken back.
-    fn wire_failed(&mut self, now_ms: u64, wire: Wire) {
-        let name = self.ports.name(wire.port).to_owned();
-        let error = match wire.stage {
+    fn underlay_failed(&mut self, now_ms: u64, change: UnderlayChange) {
+        let name = self.ports.name(change.port).to_owned();
+        let error = match change.stage {
             Stage::Leaving(_) => refused(
                 &format!("underlay port {name}, by which hosts are still reached"),
                 "next hops by other underlay ports that answer",
@@ -132,12 +136,12 @@ impl Control {
             ),
             Stage::Registering(_) | Stage::Spreading => self.not_registered(&name),
         };
-        if wire.comes {
+        if change.comes {
             // It is removed, which tells the board so.
             return self.port_changes.failed(name, error);
         }
-        self.use_wire(now_ms, wire.port, true);
-        if matches!(wire.stage, Stage::Registering(_)) {
+        self.use_underlay(now_ms, change.port, true);
+        if matches!(change.stage, Stage::Registering(_)) {
             self.describe_host(None);
         }
         self.port_changes.failed(name, error);
@@ -171,7 +175,7 @@ impl Control {
             Some(number) => (Stage::Registering(number), now_ms + REGISTER_MS),
             None => (Stage::Spreading, now_ms + if comes { 0 } else { SPREAD_MS }),
         };
-        self.port_changes.step = Some(Step::Wire(Wire { port, comes, stage, due_ms }));
+        self.port_changes.step = Some(Step::Underlay(UnderlayChange { port, comes, stage, due_ms }));
     }
 
     fn is_registered(&self, number: u64) -> bool {
