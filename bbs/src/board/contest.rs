@@ -124,10 +124,13 @@ impl Board {
         if holder.claimant == OPERATOR {
             return Contest::Keeps;
         }
-        if !self.is_up(holder.host) {
+        let learned = (holder.facts().is_learned(), claim.facts.is_learned());
+        // A host may be cut off from the board and still have its VMs: what is merely learned elsewhere does not prove that
+        // it has lost one.
+        if !self.is_up(holder.host) && learned != (false, true) {
             return Contest::Yields;
         }
-        match (holder.facts().is_learned(), claim.facts.is_learned()) {
+        match learned {
             _ if !claim.received => Contest::Keeps,
             (false, _) => Contest::Keeps,
             (true, false) => Contest::Yields,
@@ -145,11 +148,13 @@ impl Board {
     ) -> Contest {
         let unclaimed =
             if holder.host == host { holder.claimant != claimant } else { !self.is_up(holder.host) };
-        if unclaimed && holder.claimant != OPERATOR {
-            return Contest::Yields;
-        }
         let theirs = Rank::of(holder.facts().is_learned(), holder.ips.hold(ip));
         let mine = Rank::of(claim.facts.is_learned(), hold(claim, ip));
+        // The same as for nodes: see `contest_node`.
+        let keeps_while_away = holder.host != host && (theirs, mine) == (Rank::Declared, Rank::Learned);
+        if unclaimed && holder.claimant != OPERATOR && !keeps_while_away {
+            return Contest::Yields;
+        }
         let announced = claim.announced.contains(&ip);
         if mine > theirs && (announced || claim.received) {
             Contest::Yields

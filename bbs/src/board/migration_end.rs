@@ -308,7 +308,9 @@ impl Board {
                 by.count() == m.nodes.len()
             };
             let (to, why) = match target {
-                Some(to) if source_down => (Some(to), "the source host is down, and the target claims"),
+                Some(to) if source_down && self.is_proven(m, &to) => {
+                    (Some(to), "the source host is down, and the target claims")
+                }
                 Some(to) if released == m.nodes.len() && claimed(to.id) => {
                     (Some(to), "the source has released the nodes, and the target claims")
                 }
@@ -328,6 +330,24 @@ impl Board {
             };
         }
         self.expire_barriers(now);
+    }
+
+    /// Whether the claims of `to` prove that the VM runs there although its source has not said that it left: it is the
+    /// target that was named, or it has declared the nodes. What is only learned there proves nothing of what the source has
+    /// declared: see `contest_node`.
+    fn is_proven(&self, m: &Migration, to: &HostRef) -> bool {
+        let is_declared = |vni: Vni, mac: Mac| {
+            let node = self.state.networks.get(&vni).and_then(|network| network.nodes.get(&mac));
+            node.is_some_and(|node| !node.facts().is_learned())
+        };
+        let is_released =
+            |vni: Vni, mac: Mac| m.nodes.iter().any(|n| n.released && (n.vni, n.mac) == (vni, mac));
+        let mut learned = m.deferred.iter().filter(|d| d.host.id == to.id && d.claim.facts.is_learned());
+        m.target.as_ref().is_some_and(|named| named.id == to.id)
+            || !learned.any(|d| {
+                let (vni, mac) = (d.claim.vni, d.claim.mac);
+                is_declared(vni, mac) && !is_released(vni, mac)
+            })
     }
 
     /// A host that is up and claims a node of the migration; the latest claim first.

@@ -23,8 +23,8 @@
 //!
 //! The rules of conflict: a MAC is on one host of a network, an IP on one node of a network, a VTEP address and port on one
 //! host. What is declared remains with its first holder, and takes precedence over what is learned. Among learned nodes
-//! and addresses the newest sender wins (`contest`). A claim may take over from a host that is down. What the operator
-//! declared is never taken over.
+//! and addresses the newest sender wins (`contest`). A claim may take over from a host that is down; a
+//! learned one only what was learned there. What the operator declared is never taken over.
 
 mod absent;
 mod acks;

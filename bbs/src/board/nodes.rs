@@ -222,15 +222,23 @@ impl Board {
     pub(super) fn describe(&self, holder: &Holder, vni: Vni, mac: Mac) -> String {
         match holder {
             Holder::Mac(host) => format!(
-                "MAC {mac} in VNI {vni} is held by host {}: a station is on one host; withdraw or delete it there first",
-                self.state.name(*host)
+                "MAC {mac} in VNI {vni} is held by {}: a station is on one host; withdraw or delete it there first",
+                self.holder_name(*host)
             ),
             Holder::Ip(ip, node, host) => format!(
-                "IP {ip} in VNI {vni} is held by node {node} on host {}: an address belongs to one node of a \
+                "IP {ip} in VNI {vni} is held by node {node} on {}: an address belongs to one node of a \
                  network; give {mac} another, or withdraw or delete that one first",
-                self.state.name(*host)
+                self.holder_name(*host)
             ),
         }
+    }
+
+    fn holder_name(&self, id: u32) -> String {
+        let name = self.state.name(id);
+        if self.is_up(id) {
+            return format!("host {name}");
+        }
+        format!("host {name}, which is down (if it is gone for good: `stopover host forget {name}`)")
     }
 
     /// Whether a node shares this address with others, so that it is not the node's own.

@@ -93,6 +93,81 @@ fn declared_stations_win_over_learned_ones() {
     assert_eq!(submit(&mut rig, &b, declared(4, &["192.168.0.9"])).accepted.unwrap().refused.len(), 1);
 }
 
+/// A host that is cut off from the board, and not from the underlay, still has its VMs.
+#[test]
+fn what_is_declared_on_a_silent_host_is_not_lost_to_what_is_learned() {
+    let mut rig = Rig::new(1000);
+    let a = register(&mut rig, 0);
+    submit(&mut rig, &a, declared(1, &["192.168.0.1"]));
+    submit(&mut rig, &a, learned(2, &["192.168.0.2"]));
+    rig.step(&Step::Pass(LEASE / 2));
+    let b = register(&mut rig, 1);
+    rig.step(&Step::Pass(LEASE / 2));
+    assert!(!rig.state().hosts[&1].up && rig.state().hosts[&2].up);
+    let announced = |claim: Claim| Claim { announced: claim.ips.clone(), ..claim };
+    let (answer, applied) = apply(&mut rig, &b, announced(learned(1, &["192.168.0.1"])));
+    assert!(answer.refused);
+    let text = &applied.events[0].text;
+    assert!(
+        text.contains("host gw-0, which is down") && text.contains("stopover host forget gw-0"),
+        "{text}"
+    );
+    let address = submit(&mut rig, &b, announced(learned(3, &["192.168.0.1"])));
+    assert_eq!(address.accepted.unwrap().refused.len(), 1);
+    assert_eq!(node(&rig, 1), (1, vec![ip("192.168.0.1")]));
+    // What was learned there moves to whoever receives it, and a VM that another host has declared runs there.
+    assert_eq!(submit(&mut rig, &b, announced(learned(2, &["192.168.0.2"]))), Answer::default());
+    assert_eq!(submit(&mut rig, &b, declared(1, &["192.168.0.1"])), Answer::default());
+    assert_eq!((node(&rig, 1).0, node(&rig, 2).0), (2, 2));
+}
+
+/// A lock that the source took because dirty logging began names no target.
+#[test]
+fn a_locked_node_of_a_silent_host_is_not_lost_to_what_is_learned() {
+    for (target, kind, moves) in [
+        (None, StationKind::Learned, false),
+        (None, StationKind::Declared, true),
+        (Some(1), StationKind::Learned, true),
+    ] {
+        let mut rig = Rig::new(1000);
+        let [a, b] = hosts(&mut rig);
+        submit(&mut rig, &a, declared(1, &["192.168.0.1"]));
+        let begin = Command::BeginMigration {
+            by: Principal::Host(a.clone()),
+            nodes: vec![(vni(1), mac(1))],
+            source: host_name(0),
+            target: target.map(host_name),
+            cause: "dirty logging".to_owned(),
+            lease_ms: 5 * LEASE,
+            renew: None,
+        };
+        rig.apply(None, begin).result.unwrap();
+        let claim = declared(1, &["192.168.0.1"]);
+        submit(&mut rig, &b, Claim { facts: NodeFacts { kind, ..NodeFacts::default() }, ..claim });
+        rig.step(&Step::Pass(LEASE / 2));
+        rig.apply(None, Command::Heartbeat(b.clone())).result.unwrap();
+        rig.step(&Step::Pass(LEASE / 2));
+        assert!(!rig.state().hosts[&1].up && rig.state().hosts[&2].up);
+        assert_eq!(node(&rig, 1).0, if moves { 2 } else { 1 }, "{target:?} {kind:?}");
+        rig.apply(None, Command::Heartbeat(a)).result.unwrap();
+        assert_eq!(node(&rig, 1).0, if moves { 2 } else { 1 }, "and the source is back");
+    }
+}
+
+/// The same for a host that has deregistered, to start again.
+#[test]
+fn a_host_that_restarts_does_not_lose_what_is_declared() {
+    let mut rig = Rig::new(1000);
+    let [a, b] = hosts(&mut rig);
+    submit(&mut rig, &a, declared(1, &["192.168.0.1"]));
+    let bye = Command::Deregister { session: a, withdraw_all: false };
+    rig.apply(None, bye).result.unwrap();
+    assert!(submit(&mut rig, &b, learned(1, &[])).refused);
+    let a = register(&mut rig, 0);
+    assert_eq!(submit(&mut rig, &a, declared(1, &["192.168.0.1"])), Answer::default());
+    assert_eq!(node(&rig, 1), (1, vec![ip("192.168.0.1")]));
+}
+
 fn by_operator(last: u8, ips: &[&str], shared: &[&str]) -> Command {
     let list = |ips: &[&str]| ips.iter().map(|s| ip(s)).collect();
     Command::Declare(Row::Node(NodeRow {
