@@ -24,8 +24,12 @@ use tokio::{
     time::sleep,
 };
 
-/// First and longest pause between attempts.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// First pause between attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause before a board is tried that could not be reached: so soon a host is back after it.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause before a board is asked again that has refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(3);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(20);
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time for which a board may postpone a claim, in milliseconds.
@@ -67,8 +71,9 @@ async fn run_attempts(shared: &Shared, cfg: &SessionConfig, out: &Out) {
     let instance = Uuid::new_v4();
     let started_at = Instant::now();
     let mut position = Position::default();
-    let mut backoff = BACKOFF.0;
+    let mut pause = FIRST_PAUSE;
     loop {
+        let mut longest = UNREACHABLE_PAUSE;
         for endpoint in &cfg.endpoints {
             lock(&shared.state).endpoint = Some(endpoint.clone());
             loop {
@@ -83,19 +88,29 @@ async fn run_attempts(shared: &Shared, cfg: &SessionConfig, out: &Out) {
                     return;
                 }
                 disconnected(shared, was_connected, &error, out).await;
-                if was_connected && started.elapsed() > BACKOFF.1 {
-                    backoff = BACKOFF.0;
+                if !matches!(error, Error::Unreachable(_)) {
+                    longest = REFUSED_PAUSE;
+                }
+                if was_connected && started.elapsed() > REFUSED_PAUSE {
+                    pause = FIRST_PAUSE;
                 }
                 if !matches!(error, Error::HostChanged) {
                     break;
                 }
             }
         }
+        pause = pause.min(longest);
         tokio::select! {
-            () = sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
-            () = shared.accept.notified() => backoff = BACKOFF.0,
+            () = sleep(jittered(pause)) => pause *= 2,
+            () = shared.accept.notified() => pause = FIRST_PAUSE,
         }
     }
+}
+
+/// Half to all of a pause, so that a thousand hosts do not come at once.
+fn jittered(pause: Duration) -> Duration {
+    let (random, _) = Uuid::new_v4().as_u64_pair();
+    pause / 2 + (pause / 2).mul_f64((random >> 32) as f64 / f64::from(u32::MAX))
 }
 
 async fn disconnected(shared: &Shared, was_connected: bool, error: &Error, out: &Out) {
@@ -420,5 +435,18 @@ async fn deregister(mut client: Client, cfg: &SessionConfig, session: u64, withd
     let request = v1::DeregisterRequest { session_ref: Some(session_ref), withdraw_all };
     if let Err(e) = call(client.deregister(request), DEREGISTER_TIMEOUT).await {
         log::warn!("board: could not deregister: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_spread_over_half_of_their_length() {
+        let pauses: Vec<_> = (0..500).map(|_| jittered(Duration::from_millis(400)).as_millis()).collect();
+        assert!(pauses.iter().all(|ms| (200..=400).contains(ms)), "{pauses:?}");
+        let (short, long) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+        assert!(*short < 240 && *long > 360, "{short} to {long}");
     }
 }
