@@ -51,6 +51,7 @@ demo: deps build
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	cd fuzz && $(CARGO) check --locked --bins --target-dir ../target
 	cd testbed && /usr/bin/python3 -m pylint --rcfile pylintrc --score n run demo scenarios/*.py $$(find lib -name '*.py')
 
 # A test that hangs fails within 20 minutes, and the last lines name it.
