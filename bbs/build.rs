@@ -4,8 +4,10 @@
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["proto/stopover/v1/before.proto", "proto/stopover/v1/board.proto"];
-    tonic_prost_build::configure().compile_protos(&files, &["proto"])?;
+    let proto = Path::new("proto");
+    let files =
+        ["before.proto", "board.proto", "checkpoint.proto"].map(|file| proto.join("stopover/v1").join(file));
+    tonic_prost_build::configure().compile_protos(&files, &[proto.to_owned()])?;
     let before = Path::new(&std::env::var("OUT_DIR")?).join("before");
     std::fs::create_dir_all(&before)?;
     tonic_prost_build::configure()

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{BeginMigration, Claim, MigrationUpdate, Session, SessionState, Update};
+use stopover_bbs::client::{BeginMigration, Claim, MigrationUpdate, Point, Session, SessionState, Update};
 use stopover_config::appliance::Appliance;
 use stopover_lockfree::epoch::Epoch;
 use stopover_net::{HostName, Mac, Vni};
@@ -62,6 +62,8 @@ pub struct BoardLink {
     applied: Received,
     acked: Received,
     has_snapshot: bool,
+    /// The state is that of a checkpoint.
+    is_stale: bool,
     stale_until_ms: Option<u64>,
     other_branches: u64,
 }
@@ -82,6 +84,7 @@ impl BoardLink {
             applied: Received::default(),
             acked: Received::default(),
             has_snapshot: false,
+            is_stale: false,
             stale_until_ms: None,
             other_branches: 0,
         }
@@ -209,6 +212,7 @@ impl BoardLink {
     /// A snapshot is complete.
     pub fn end_snapshot(&mut self, revision: u64) {
         self.has_snapshot = true;
+        self.is_stale = false;
         self.applied = Received { stream: self.stream, revision };
         if let Some(syncing) = &mut self.syncing {
             syncing.until = Some(self.applied);
@@ -218,8 +222,27 @@ impl BoardLink {
     /// The tables hold the state of this revision.
     pub fn on_applied(&mut self, revision: u64) {
         self.applied = Received { stream: self.stream, revision };
+        self.is_stale = false;
         // No snapshot was needed.
         self.syncing.take_if(|syncing| syncing.until.is_none());
+    }
+
+    /// The tables hold the state of a checkpoint, which the board has not confirmed in this run.
+    pub const fn restore(&mut self, revision: u64) {
+        (self.has_snapshot, self.is_stale) = (true, true);
+        self.applied = Received { stream: 0, revision };
+    }
+
+    /// Whether that is still so.
+    #[must_use]
+    pub const fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
+    /// The board's state that the tables hold; `None` if it was not received on the present watch.
+    #[must_use]
+    pub fn point(&self) -> Option<Point> {
+        self.session.as_ref()?.point(self.applied.stream, self.applied.revision)
     }
 
     /// Whether a complete snapshot has been applied: the tables can be forwarded by.

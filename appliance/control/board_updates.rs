@@ -108,7 +108,7 @@ impl Control {
         self.board.end_snapshot(revision);
     }
 
-    fn apply_changes(&mut self, now_ms: u64, revision: u64, changes: Vec<Change>) {
+    pub(crate) fn apply_changes(&mut self, now_ms: u64, revision: u64, changes: Vec<Change>) {
         for change in changes {
             self.check_mtu(&change);
             let event = BoardEvent::of(&change);
@@ -140,7 +140,7 @@ impl Control {
     }
 
     /// Applies nodes of a snapshot.
-    fn apply_nodes(&mut self, now_ms: u64, batch: &NodeBatch) {
+    pub(crate) fn apply_nodes(&mut self, now_ms: u64, batch: &NodeBatch) {
         let on_full = |full: Full| log::error!("{full}; frames for it are treated as for an unknown node");
         let effects = self.with_replica(|replica, ctx| replica.put_nodes(ctx, batch, on_full));
         self.execute(now_ms, effects);

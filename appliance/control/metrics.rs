@@ -244,6 +244,28 @@ impl Reading {
             u32::from(board.forwarding),
         )?;
         page.gauge(
+            "board_stale",
+            "1 while what is forwarded by is a checkpoint's, and the board has not confirmed it",
+            u32::from(board.stale),
+        )?;
+        page.gauge(
+            "checkpoint_failed",
+            "1 while checkpoints cannot be written",
+            u32::from(board.checkpoint_error.is_some()),
+        )?;
+        if let Some(checkpoint) = board.checkpoint {
+            page.gauge(
+                "checkpoint_revision",
+                "Revision of the board in the checkpoint",
+                checkpoint.revision,
+            )?;
+            page.gauge(
+                "checkpoint_timestamp_seconds",
+                "When the checkpoint was written, since 1970",
+                checkpoint.unix_ms / 1000,
+            )?;
+        }
+        page.gauge(
             "board_other",
             "1 while another board answers, which is not followed until the operator accepts it",
             u32::from(board.other_board.is_some()),
@@ -320,7 +342,12 @@ mod tests {
             fwd: ctl::FwdStats { ports: vec![port("ul0"), port("lan")], ..ctl::FwdStats::default() },
             drops: vec![("too_big".into(), 7)],
             lcores: vec![lcore],
-            board: ctl::BoardState { connected: true, revision: 12, ..ctl::BoardState::default() },
+            board: ctl::BoardState {
+                connected: true,
+                revision: 12,
+                checkpoint: Some(ctl::CheckpointState { revision: 11, unix_ms: 1_790_000_000_999 }),
+                ..ctl::BoardState::default()
+            },
             port_drops: vec![PortDrops {
                 port: "ul0".into(),
                 counts: [("tx", 1), ("rx_missed", 2), ("rx_nombuf", 0)],
@@ -365,6 +392,10 @@ mod tests {
             "stopover_migration_held_total 6",
             "stopover_hold_free_bytes 4096",
             "stopover_board_connected 1",
+            "stopover_board_stale 0",
+            "stopover_checkpoint_failed 0",
+            "stopover_checkpoint_revision 11",
+            "stopover_checkpoint_timestamp_seconds 1790000000",
             "stopover_board_other 0",
             "stopover_board_revision 12",
         ] {

@@ -5,7 +5,7 @@
 //! events and return `effects`, which `execute` executes. The subsystems: `ports` are the devices and the lcores,
 //! `replica` is the board's state, `stations` this host's own, `loops` finds loops through segments, `underlay` is
 //! the crate's module of that name, migrating nodes are followed by the crate's `migration::driver`, `board_link` is
-//! the session with the board, `api` has the operator's requests, `changes` those that change the configuration.
+//! the session with the board, `api` has the operator's requests, `changes` those that change the configuration, `checkpoint` keeps what is forwarded by in a file.
 //! `device_events` has ports whose devices are reset or removed.
 //! `board_updates` applies what the board sends; `show`, `rows`, `trace` and
 //! `metrics` answer requests for `server` and `lists`; `reports` are log lines.
@@ -15,6 +15,7 @@ mod api;
 mod board_link;
 mod board_updates;
 mod changes;
+mod checkpoint;
 mod config_requests;
 pub mod connect;
 pub mod declared;
@@ -62,6 +63,7 @@ use dpdk::Eal;
 use api::Api;
 use board_link::BoardLink;
 use changes::Changes;
+use checkpoint::Checkpoints;
 use declared::HostIds;
 use device_events::DeviceEvents;
 use loops::Loops;
@@ -99,6 +101,7 @@ pub struct Control {
     pub(crate) migrations: Migrations,
     pub(crate) api: Api,
     pub(crate) changes: Changes,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) host_ids: HostIds,
     pub(crate) device_events: DeviceEvents,
     pub(crate) port_changes: PortChanges,
@@ -138,6 +141,7 @@ impl Control {
         select.recv(self.board.updates());
         select.recv(self.board.replies());
         select.recv(self.changes.stored());
+        select.recv(self.checkpoints.done());
         // An error is a timeout.
         let _ = select.ready_timeout(sleep);
         drop(select);
@@ -159,6 +163,7 @@ impl Control {
             self.migrations.next_timeout(now_ms),
             self.board.next_timeout(),
             self.api.next_timeout(now_ms),
+            self.checkpoints.next_timeout(now_ms),
             self.next_spread(),
             self.kept_paths.front().map(|(due_ms, _)| *due_ms),
         ];
@@ -191,6 +196,7 @@ impl Control {
         }
         self.migrate(now_ms, |migrations| migrations.advance(now_ms));
         self.publish();
+        self.write_checkpoint(now_ms);
         self.finish_trace(now_ms);
     }
 
@@ -293,6 +299,7 @@ impl Control {
     /// Ends the session with the board, then stops the lcores, then the ports.
     pub fn shut_down(mut self) {
         log::info!("stopping");
+        self.write_last_checkpoint();
         self.board.close();
         self.ports.shut_down();
     }

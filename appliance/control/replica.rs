@@ -117,6 +117,8 @@ pub struct Replica {
     in_snapshot: bool,
     /// That snapshot, or an earlier one whose leftovers remain, is of another branch of the board's history.
     branch: Option<Branch>,
+    /// Counts what the board has changed, and the networks that are followed.
+    version: u64,
 }
 
 #[derive(Debug, Default)]
@@ -157,7 +159,14 @@ impl Replica {
             stale: None,
             in_snapshot: false,
             branch: None,
+            version: 0,
         }
+    }
+
+    /// Another number after each change of what a checkpoint holds.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
     }
 
     /// All networks with local ports, in order.
@@ -174,6 +183,7 @@ impl Replica {
 
     /// A port is in this network from now on. Returns whether it is the first here.
     pub fn add_port(&mut self, vni: Vni, bd: Bd, member: Member) -> bool {
+        self.version += 1;
         let record = self.networks.entry(vni).or_insert_with(|| NetworkRecord::new(bd, Vec::new()));
         record.ports.push(member);
         record.followed = true;
@@ -185,6 +195,7 @@ impl Replica {
 
     /// A port is in no network any more. Returns the networks that have no port here now.
     pub fn remove_port(&mut self, port: u16) -> Vec<Vni> {
+        self.version += 1;
         self.port(port, false);
         let mut without = Vec::new();
         for (vni, record) in &mut self.networks {
@@ -256,6 +267,7 @@ impl Replica {
     /// A snapshot begins: what it does not name until its end is removed. A snapshot that was under way was
     /// interrupted.
     pub fn begin_snapshot(&mut self, tables: &mut Tables, other_branch: bool) {
+        self.version += 1;
         tables.next_sync_generation();
         self.in_snapshot = true;
         if other_branch {
@@ -274,6 +286,7 @@ impl Replica {
 
     /// Applies one change. Network records reach the packet path with the next [`Replica::publish`].
     pub fn apply(&mut self, ctx: &mut ReplicaCtx, change: Change) -> Result<Vec<Effect>, Full> {
+        self.version += 1;
         match change {
             Change::HostPut(host) => return self.put_host(ctx, host),
             Change::HostGone { id } => return self.remove_host(ctx, id),

@@ -74,6 +74,12 @@ impl Source {
         self.path().map(State::path)
     }
 
+    /// The file with what is forwarded by: `hv-a.checkpoint` beside `hv-a.ron`.
+    #[must_use]
+    pub fn checkpoint_path(&self) -> Option<PathBuf> {
+        self.path().map(|path| path.with_extension("checkpoint"))
+    }
+
     /// What the state file is to hold.
     #[must_use]
     pub fn state(&self) -> State {

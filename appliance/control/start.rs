@@ -1,7 +1,7 @@
 //! Start: from a checked configuration to running lcores, or to one error with nothing left behind. In this order:
-//! sockets, EAL, pool and devices, tables, control socket, the board, and, once its first snapshot is in the tables, ports
-//! and lcores. So no frame meets an empty table. The start waits for that snapshot without a limit, and answers the
-//! operator meanwhile. `devices` configures and starts devices; `launch` starts lcores.
+//! sockets, EAL, pool and devices, tables, control socket, the checkpoint, the board, and, once the checkpoint or the
+//! board's first snapshot is in the tables, ports and lcores. So no frame meets an empty table. Without a checkpoint the
+//! start waits for that snapshot without a limit, and answers the operator meanwhile. `devices` configures and starts devices; `launch` starts lcores.
 
 mod launch;
 
@@ -10,6 +10,7 @@ use super::{
     api::Api,
     board_link::BoardLink,
     changes::Changes,
+    checkpoint::Checkpoints,
     declared::HostIds,
     device_events::DeviceEvents,
     devices::{self, Devices},
@@ -39,7 +40,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{self, Session, SessionConfig, Update};
+use stopover_bbs::client::{self, Point, Session, SessionConfig, Update};
 use stopover_config::appliance::{Appliance, Truth};
 use stopover_net::Vni;
 use uuid::Uuid;
@@ -86,16 +87,20 @@ pub fn start(
     warnings(&config).iter().for_each(|warning| log::warn!("{warning}"));
     server::prepare_socket_path(&config.ctl)?;
     vhost_sockets::prepare_sockets(&config)?;
+    // Before EAL: its thread is to run anywhere.
+    let checkpoints = Checkpoints::new(source.checkpoint_path(), config.checkpoint_s)?;
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.eal_vdevs().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;
     let Devices { pools, assigned, ready } = Devices::configure(&eal, &config)?;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let Built { mut control, views, segments } =
-        build(config, source, &facts, assigned.len(), (pools, eal), rt, stop)?;
-    if let Some((session, updates)) = open_session(&control.config, &facts, rt, segments) {
+        build(config, (source, checkpoints), &facts, assigned.len(), (pools, eal), rt, stop)?;
+    let restored = control.restore_checkpoint();
+    let held = restored.map(|restored| restored.point);
+    if let Some((session, updates)) = open_session(&control.config, &facts, rt, (segments, held)) {
         control.board.open(session, updates);
-        if !control.await_snapshot() {
+        if !(control.await_snapshot() && control.await_board(restored)) {
             // Stopped: there is no state to forward by, so nothing is started.
             return Ok(control);
         }
@@ -115,7 +120,7 @@ pub fn start(
 /// Builds the control thread's state and opens the control socket. `facts`: of the configuration's ports, in their order.
 fn build(
     config: Appliance,
-    source: Source,
+    (source, checkpoints): (Source, Checkpoints),
     facts: &[Facts],
     lcores: usize,
     (pools, eal): (Pools, Eal),
@@ -150,6 +155,7 @@ fn build(
         stations,
         loops,
         api: Api::new(requests, socket, lcores, trace_view),
+        checkpoints,
         changes: Changes::new(source)?,
         host_ids: HostIds::default(),
         migrations,
@@ -177,13 +183,14 @@ fn open_session(
     config: &Appliance,
     facts: &[Facts],
     rt: &tokio::runtime::Handle,
-    segments: BTreeSet<Vni>,
+    (segments, held): (BTreeSet<Vni>, Option<Point>),
 ) -> Option<(Session, channel::Receiver<Update>)> {
     let Truth::Board(endpoints) = &config.truth else { return None };
     let mut session_config =
         SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
     session_config.details = plan::host_details(config.ports.iter().zip(facts.iter().map(|facts| facts.mtu)));
     session_config.interest = plan::interest(config);
+    session_config.held = held;
     session_config.settle = SETTLE;
     session_config.queue = UPDATES;
     let (session, updates) = client::start(rt, session_config);

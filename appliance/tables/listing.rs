@@ -1,12 +1,11 @@
 //! The contents of the tables, piece by piece, for callers that must not take long; see [`Piece`]. Nothing here
 //! changes a table.
 
-#[cfg(test)]
-use super::peer::Slot;
 use super::{
     Tables,
     counts::Counts,
     packed::{Bd, FdbEntry, PackedFdbEntry, node_key_parts, owner_mac},
+    peer::Slot,
 };
 #[cfg(test)]
 use hashbrown::HashMap;
@@ -51,6 +50,14 @@ impl Tables {
     #[must_use]
     pub fn networks(&self) -> usize {
         self.vnis.len()
+    }
+
+    /// All nodes at other hosts that a local station shadows: few.
+    pub fn shadowed(&self) -> impl Iterator<Item = (Bd, Mac, Slot)> + '_ {
+        self.shadowed.iter().filter_map(|(key, word)| {
+            let (bd, mac) = node_key_parts(*key)?;
+            Some((bd, mac, word.slot()?))
+        })
     }
 
     /// How many nodes and addresses there are.

@@ -7,7 +7,7 @@
 mod counts;
 pub mod entries;
 mod fdb;
-mod listing;
+pub mod listing;
 mod migrating;
 pub mod packed;
 pub mod peer;

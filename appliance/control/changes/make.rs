@@ -109,6 +109,7 @@ impl Control {
         match is {
             Setting::MaxNetworkStations(n) => self.stations.set_network_limit(*n),
             Setting::StaleMs(ms) => self.board.set_stale_ms(*ms),
+            Setting::CheckpointS(every_s) => self.checkpoints.set_every(*every_s),
             Setting::WindowMs(ms) => self.migrations.set_window_ms(*ms),
             // The others need a restart.
             _ => {}

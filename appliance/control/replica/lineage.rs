@@ -44,6 +44,7 @@ impl Replica {
     /// Removes what neither the newest snapshot nor a later change named.
     pub fn remove_stale(&mut self, ctx: &mut ReplicaCtx) -> Result<Vec<Effect>, Full> {
         self.branch = None;
+        self.version += 1;
         let Some(stale) = self.stale.take() else { return Ok(Vec::new()) };
         ctx.tables.sweep();
         let mut changes: Vec<Change> =

@@ -1,6 +1,7 @@
 //! Tests of the control thread's pure parts: the replica, the stations, and the plan from a configuration.
 //! They write real tables and look at what a reader then sees.
 
+mod checkpoint;
 mod claims;
 mod model;
 mod plan;

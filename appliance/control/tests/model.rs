@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (HOSTS, 1u8..32, prop::bool::weighted(0.2), prop::sample::select(vec![4789, 8472]))
             .prop_map(|(id, vteps, away, port)| Step::Host { id, vteps: vteps | u8::from(away) << 5, port }),
         1 => HOSTS.prop_map(Step::HostGone),
-        2 => (vni(), flood, 0u16..9000).prop_map(|(vni, flood, mtu)| Step::Network { vni, flood, mtu }),
+        2 => (vni(), flood, prop_oneof![Just(0), 576u16..9000]).prop_map(|(vni, flood, mtu)| Step::Network { vni, flood, mtu }),
         1 => vni().prop_map(Step::NetworkGone),
         4 => (vni(), HOSTS, any::<bool>()).prop_map(|(vni, id, segment)| Step::Member { vni, id, segment }),
         2 => (vni(), HOSTS).prop_map(|(vni, id)| Step::MemberGone { vni, id }),
@@ -372,5 +372,17 @@ proptest! {
         one.owners.retain(|(n, _), owner| elsewhere(*n, owner));
         two.owners.retain(|(n, _), owner| elsewhere(*n, owner));
         prop_assert_eq!(one, two);
+
+        // And so does a checkpoint, in which local stations have no part.
+        let checkpoint = checkpoint::walk(&lab);
+        let mut fresh = new_lab();
+        checkpoint::restore(&mut fresh, checkpoint);
+        truth.local.clear();
+        let (mut seen, expected) = (seen(&fresh), expected(&truth));
+        for (key, owner) in &seen.owners {
+            prop_assert!(addresses(owner.octets()[5], 0xff).contains(&key.1));
+        }
+        seen.owners.retain(|key, _| expected.owners.contains_key(key));
+        prop_assert_eq!(seen, expected);
     }
 }

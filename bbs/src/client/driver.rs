@@ -70,7 +70,7 @@ pub(super) async fn run(
 async fn run_attempts(shared: &Shared, cfg: &SessionConfig, out: &Out) {
     let instance = Uuid::new_v4();
     let started_at = Instant::now();
-    let mut position = Position::default();
+    let mut position = Position::in_part(cfg.held);
     let mut pause = FIRST_PAUSE;
     loop {
         let mut longest = UNREACHABLE_PAUSE;
@@ -164,7 +164,7 @@ async fn attempt(
         state.connected = true;
         state.since = SystemTime::now();
         state.host_id = Some(live.host_id);
-        state.stream = number;
+        (state.stream, state.run) = (number, None);
         state.board = Some(live.board);
         state.other_board = None;
         state.features = live.features;

@@ -31,6 +31,11 @@ pub(super) struct Position {
 }
 
 impl Position {
+    /// That of a consumer that holds this state in part.
+    pub fn in_part(point: Option<Point>) -> Self {
+        Self { point, ..Self::default() }
+    }
+
     pub fn point(&self) -> Option<Point> {
         self.point
     }
@@ -217,6 +222,7 @@ fn handle_response(
     Ok(Some(match response {
         Response::SnapshotBegin(begin) => {
             stream.check_sender(&begin.board_id, &begin.run_id)?;
+            lock(&shared.state).run = stream.run;
             position.exact = false;
             lock(&shared.desired).clear_locks();
             stream.snapshot_revision = begin.revision;
@@ -243,6 +249,7 @@ fn handle_response(
         }
         Response::Resumed(resumed) => {
             stream.check_sender(&resumed.board_id, &resumed.run_id)?;
+            lock(&shared.state).run = stream.run;
             // An update for the consumer, so that it acknowledges on this stream what it has in force.
             position.reached(stream.point(resumed.revision));
             stream.received = resumed.revision;

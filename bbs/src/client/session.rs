@@ -11,7 +11,7 @@ use super::{
     operator::BeginMigration,
     shared::{Description, SessionConfig, SessionState, Shared, Stop, Update, lock},
 };
-use crate::model::{Claim, Features, HostDetails, Report, Uuid};
+use crate::model::{Claim, Features, HostDetails, Point, Report, Uuid};
 use crossbeam::channel::Receiver;
 use std::{
     net::IpAddr,
@@ -56,7 +56,8 @@ pub fn start(rt: &tokio::runtime::Handle, cfg: SessionConfig) -> (Session, Recei
             since: SystemTime::now(),
             last_error: None,
             stream: 0,
-            board: None,
+            board: cfg.held.map(|held| held.board),
+            run: None,
             features: Features::default(),
             described: 0,
             other_board: None,
@@ -169,6 +170,14 @@ impl Session {
     pub fn accept_board(&self, board: Uuid) {
         *lock(&self.shared.accepted) = Some(board);
         self.shared.accept.notify_one();
+    }
+
+    /// What a revision is that was received on the watch of this number; `None` if that is an earlier watch.
+    #[must_use]
+    pub fn point(&self, stream: u64, revision: u64) -> Option<Point> {
+        let state = lock(&self.shared.state);
+        let board = state.board.filter(|_| state.stream == stream && state.run.is_some())?;
+        Some(Point { board, run: state.run, revision })
     }
 
     /// The state of the session.

@@ -8,7 +8,7 @@ use super::{
     migrations::{MigrationUpdate, Migrations},
 };
 use crate::{
-    model::{Accepted, Change, Claim, Features, HostDetails, NodeBatch, Uuid},
+    model::{Accepted, Change, Claim, Features, HostDetails, NodeBatch, Point, Uuid},
     proto::v1::host_service_client::HostServiceClient,
 };
 use std::{
@@ -36,6 +36,9 @@ pub struct SessionConfig {
     pub details: HostDetails,
     /// Networks followed from the start. Networks of claims and joins are added.
     pub interest: BTreeSet<Vni>,
+    /// The state of an earlier run, by which the consumer forwards already, perhaps in part by a later one; `None` = none. Then
+    /// the first update is a snapshot all the same, and no other board is followed.
+    pub held: Option<Point>,
     /// Interval of heartbeats; `None` = as the board requests.
     pub heartbeat: Option<Duration>,
     /// Time after which a refused claim is sent again.
@@ -58,6 +61,7 @@ impl SessionConfig {
             udp_port,
             details: HostDetails::default(),
             interest: BTreeSet::new(),
+            held: None,
             heartbeat: None,
             retry_refused: Duration::from_secs(3),
             settle: Duration::from_secs(2),
@@ -160,6 +164,8 @@ pub struct SessionState {
     pub stream: u64,
     /// The board that we follow; `None` = none yet.
     pub board: Option<Uuid>,
+    /// Its run, which sends what that watch brings; `None` = not known.
+    pub run: Option<Uuid>,
     /// Features in force with the board; none with a board of before.
     pub features: Features,
     /// The number of the description that the board has; see [`Session::describe`](super::Session::describe).

@@ -109,6 +109,12 @@ pub fn board_state(b: &BoardState) -> String {
     if !b.forwarding {
         s += "nothing is forwarded before the first snapshot\n";
     }
+    if b.stale {
+        s += "stale: forwarding by a checkpoint that the board has not confirmed\n";
+    }
+    if let Some(error) = &b.checkpoint_error {
+        let _ = writeln!(s, "no checkpoint can be written: {error}");
+    }
     if let Some(board) = &b.board {
         let _ = writeln!(s, "board {board}");
     }
@@ -233,6 +239,9 @@ VNI  NAME  FLOOD                   MTU  NODES  IPS  PORTS    MEMBERS
             since_s: 12,
             last_error: Some("connection refused".into()),
             forwarding: true,
+            stale: false,
+            checkpoint: None,
+            checkpoint_error: None,
             board: Some("0a".into()),
             other_board: None,
             other_branches: 0,
@@ -256,6 +265,7 @@ VNI  REFUSED-MAC        WHY
 "
         );
         (b.forwarding, b.other_board, b.stale_ms) = (false, Some("0b".into()), Some(4200));
+        (b.stale, b.checkpoint_error) = (true, Some("no room".into()));
         b.refused.clear();
         assert_eq!(
             board_state(&b),
@@ -263,6 +273,8 @@ VNI  REFUSED-MAC        WHY
 not connected to http://10.9.0.1:7480 for 12 s
 revision 40, in force on every lcore 39
 nothing is forwarded before the first snapshot
+stale: forwarding by a checkpoint that the board has not confirmed
+no checkpoint can be written: no room
 board 0a
 another board answers: 0b; `stopover board accept` has it followed
 nodes that the board does not know are kept for 5 s

@@ -79,6 +79,9 @@ pub struct Appliance {
     /// How long nodes are kept that a board does not know whose history is not that of the tables: for so long other
     /// hosts may take to claim again what they have. Milliseconds, 0 to 3600000.
     pub stale_ms: u64,
+    /// How often what is forwarded by is written to the checkpoint beside the configuration file, if it has changed.
+    /// Seconds, 0 to 86400; 0: never, and no checkpoint is read.
+    pub checkpoint_s: u64,
     /// Budgets and waits of live migration.
     pub migration: Migration,
     /// The ports in the order of the file; at least one. Then those that were added at run time.

@@ -25,6 +25,7 @@ pub(super) struct Appliance {
     pub metrics: Option<String>,
     pub max_network_stations: Option<i64>,
     pub stale_ms: Option<i64>,
+    pub checkpoint_s: Option<i64>,
     #[serde(default)]
     pub migration: Migration,
     pub ports: Vec<Port>,

@@ -72,6 +72,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
             "stations",
         )?,
         stale_ms: read::number("stale_ms", raw.stale_ms, 30_000, 0..=3_600_000, "milliseconds")?,
+        checkpoint_s: read::number("checkpoint_s", raw.checkpoint_s, 10, 0..=86_400, "seconds")?,
         migration: migration::check(raw.migration)?,
         ports,
         lcores,

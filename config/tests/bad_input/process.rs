@@ -17,7 +17,7 @@ pub const CASES: &[Case] = &[
     (
         "    board:",
         "    bord:",
-        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `migration`, `ports`, `lcores`; hint: did you mean `board`?",
+        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `checkpoint_s`, `migration`, `ports`, `lcores`; hint: did you mean `board`?",
     ),
     (
         "role: underlay(",

@@ -67,6 +67,7 @@ impl Made {
             ("metrics", ["None", "\"127.0.0.1:9481\"", "\"[::1]:9481\""]),
             ("max_network_stations", ["65536", "10", "20"]),
             ("stale_ms", ["30000", "0", "1"]),
+            ("checkpoint_s", ["10", "0", "1"]),
             ("migration", ["()", "(window_ms: 20)", "(hold_mib: 8, marker_wait_ms: 9)"]),
         ] {
             let _ = writeln!(text, "{key}: {},", r.of(&values));

@@ -7,7 +7,7 @@ const GOOD: &str = r#"(
     eal: ["-l", "0-2"],
     vdevs: ["net_vhost0,iface=/run/vm1.sock", "net_tap0"],
     burst: 32, rxd: 512, txd: 512, mbcache: 256, mbufs: 16384, mbuf_size: 2176,
-    idle: adaptive(), metrics: "127.0.0.1:9481", max_network_stations: 100, stale_ms: 30000,
+    idle: adaptive(), metrics: "127.0.0.1:9481", max_network_stations: 100, stale_ms: 30000, checkpoint_s: 10,
     migration: (hold_mib: 64, hold_node_mib: 32, hold_ms: 10000, window_ms: 1000, marker_wait_ms: 500),
     declared: (
         hosts: [(name: "far", vteps: ["10.0.0.9"])],
@@ -58,6 +58,7 @@ const SETTINGS: &[Case] = &[
     ("window_ms: 1000", "window_ms: 1001", "`migration.window_ms` changes from 1000 to 1001", ""),
     ("stations: 100", "stations: 101", "`max_network_stations` changes from 100 to 101", ""),
     ("stale_ms: 30000", "stale_ms: 0", "`stale_ms` changes from 30000 to 0", ""),
+    ("checkpoint_s: 10", "checkpoint_s: 0", "`checkpoint_s` changes from 10 to 0", ""),
     (
         "1: [\"ul0:0\", \"vm1:0\"], 2: [\"br0:0\"]",
         "2: [\"vm1:0\", \"ul0:0\", \"br0:0\"]",

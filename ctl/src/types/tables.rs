@@ -192,6 +192,12 @@ pub struct BoardState {
     pub last_error: Option<String>,
     /// Ports run. False while the board's first snapshot is waited for: nothing is forwarded then.
     pub forwarding: bool,
+    /// The tables are those of a checkpoint, which the board has not confirmed since the start.
+    pub stale: bool,
+    /// The latest checkpoint of this run.
+    pub checkpoint: Option<CheckpointState>,
+    /// Why it is not newer, if it could not be written.
+    pub checkpoint_error: Option<String>,
     /// Id of the board that is followed.
     pub board: Option<String>,
     /// Id of another board that answers in its place. It is not followed without the operator's word.
@@ -202,6 +208,15 @@ pub struct BoardState {
     pub stale_ms: Option<u64>,
     /// Local nodes the board refused, and why.
     pub refused: Vec<RefusedClaim>,
+}
+
+/// A checkpoint: what an appliance starts with when no board answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointState {
+    /// The board's revision.
+    pub revision: u64,
+    /// When it was written, milliseconds since 1970.
+    pub unix_ms: u64,
 }
 
 /// The operator's request to follow another board.

@@ -40,6 +40,8 @@ pub enum Setting {
     MaxNetworkStations(u32),
     /// `stale_ms`
     StaleMs(u64),
+    /// `checkpoint_s`
+    CheckpointS(u64),
     /// `migration.hold_mib`, bytes.
     HoldBytes(usize),
     /// `migration.hold_node_mib`, bytes.
@@ -71,6 +73,7 @@ impl Setting {
             Self::Metrics(_) => "metrics",
             Self::MaxNetworkStations(_) => "max_network_stations",
             Self::StaleMs(_) => "stale_ms",
+            Self::CheckpointS(_) => "checkpoint_s",
             Self::HoldBytes(_) => "migration.hold_mib",
             Self::HoldNodeBytes(_) => "migration.hold_node_mib",
             Self::HoldMs(_) => "migration.hold_ms",
@@ -97,7 +100,11 @@ impl Setting {
             Self::Board(Some(endpoints)) => text::list(endpoints),
             Self::Ctl(path) => path.display().to_string(),
             Self::Metrics(address) => text::or(*address, "none"),
-            Self::StaleMs(n) | Self::HoldMs(n) | Self::WindowMs(n) | Self::MarkerWaitMs(n) => n.to_string(),
+            Self::StaleMs(n)
+            | Self::CheckpointS(n)
+            | Self::HoldMs(n)
+            | Self::WindowMs(n)
+            | Self::MarkerWaitMs(n) => n.to_string(),
             Self::HoldBytes(bytes) | Self::HoldNodeBytes(bytes) => (bytes >> 20).to_string(),
         }
     }
@@ -106,7 +113,9 @@ impl Setting {
     #[must_use]
     pub const fn needs(&self) -> Needs {
         match self {
-            Self::MaxNetworkStations(_) | Self::StaleMs(_) | Self::WindowMs(_) => Needs::Nothing,
+            Self::MaxNetworkStations(_) | Self::StaleMs(_) | Self::CheckpointS(_) | Self::WindowMs(_) => {
+                Needs::Nothing
+            }
             Self::Name(_)
             | Self::Eal(_)
             | Self::Burst(_)
@@ -143,6 +152,7 @@ impl Setting {
             Self::Metrics(address) => to.metrics = *address,
             Self::MaxNetworkStations(n) => to.max_network_stations = *n,
             Self::StaleMs(n) => to.stale_ms = *n,
+            Self::CheckpointS(n) => to.checkpoint_s = *n,
             Self::HoldBytes(n) => to.migration.hold_bytes = *n,
             Self::HoldNodeBytes(n) => to.migration.hold_node_bytes = *n,
             Self::HoldMs(n) => to.migration.hold_ms = *n,
@@ -171,6 +181,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         metrics,
         max_network_stations,
         stale_ms,
+        checkpoint_s,
         migration,
         // These have changes of their own.
         ports: _,
@@ -196,6 +207,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         Setting::Metrics(*metrics),
         Setting::MaxNetworkStations(*max_network_stations),
         Setting::StaleMs(*stale_ms),
+        Setting::CheckpointS(*checkpoint_s),
         Setting::HoldBytes(*hold_bytes),
         Setting::HoldNodeBytes(*hold_node_bytes),
         Setting::HoldMs(*hold_ms),
