@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The board stops and returns in all ways, and three appliances must be in step with it again.
 
-Three appliances without NICs forward by the board. A host without a packet path claims nodes, some for good and some by
+Three appliances without NICs and without checkpoints forward by the board. A host without a packet path claims nodes, some for good and some by
 turns, and declares and deletes others all the time. Each kind of case is tried with a large and a small number of
 declared nodes, several times:
 
@@ -74,7 +74,7 @@ class Gateway(stopover.Appliance):
         self.config.update({
             "eal": ["--no-pci", "--no-huge", "--no-shconf", "--no-telemetry", "-m", "64", "--lcores", "0@(0-1),1@(0-1)"],
             "mbufs": 4096, "mbcache": 32, "board": [f"unix:{self.relay_socket}"],
-            "metrics": f"127.0.0.1:{9480 + number}", "stale_ms": STALE_S * 1000,
+            "metrics": f"127.0.0.1:{9480 + number}", "stale_ms": STALE_S * 1000, "checkpoint_s": 0,
             "idle": ron.tagged("adaptive", cap_us=2000, poll_us=10),
         })
         self.port("ul0", "net_null0,no-rx=1", ron.tagged("underlay", addresses=[f"10.0.0.{number}/24"]))
