@@ -30,6 +30,10 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "stopover-logging", uses: &[] },
     crates::Rule { package: "stopover-net", uses: &[] },
     // Tools and tests, which nothing else uses.
+    crates::Rule {
+        package: "stopover-board-faults",
+        uses: &["stopover-bbs", "stopover-config", "stopover-net"],
+    },
     crates::Rule { package: "stopover-checks", uses: &[] },
     crates::Rule { package: "stopover-fuzz", uses: &["stopover-bbs", "stopover-config", "stopover-net"] },
     crates::Rule { package: "stopover-front-ends", uses: &["stopover-guest-tools"] },
@@ -41,8 +45,9 @@ const CRATES: &[crates::Rule] = &[
     },
 ];
 
-/// The board itself is for its own program. Everyone else has the client.
-const SERVER: crates::Reserved = crates::Reserved { package: "stopover-bbs", feature: "server", users: &[] };
+/// The board itself is for its own program and for the tests of its durability. Everyone else has the client.
+const SERVER: crates::Reserved =
+    crates::Reserved { package: "stopover-bbs", feature: "server", users: &["stopover-board-faults"] };
 
 const BBS: &[modules::Rule] = &[
     modules::Rule { module: "model", uses: &[] },

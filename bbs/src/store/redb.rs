@@ -10,8 +10,8 @@ use super::{
 };
 use crate::table::{Limits, Table as RecordTable, Unreadable, Write};
 use redb::{
-    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableError,
-    WriteTransaction, backends::InMemoryBackend,
+    Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableError, WriteTransaction, backends::InMemoryBackend,
 };
 use std::{
     ops::Bound,
@@ -88,10 +88,17 @@ impl Redb {
 
     /// A store in memory, for tests.
     pub fn in_memory() -> Result<Self, StoreError> {
-        let db = Builder::new()
-            .create_with_backend(InMemoryBackend::new())
-            .map_err(failed("creating a store in memory"))?;
-        Self::new(db)
+        Self::create_on(InMemoryBackend::new())
+    }
+
+    /// Creates the store of a new board on a storage of the caller's, which is empty.
+    pub fn create_on(storage: impl StorageBackend) -> Result<Self, StoreError> {
+        Self::new(on(storage)?)
+    }
+
+    /// Opens the store of a board on a storage of the caller's.
+    pub fn open_on(storage: impl StorageBackend) -> Result<Self, StoreError> {
+        Self::prepare(on(storage)?, None)
     }
 
     /// `new`: the id of a new board.
@@ -119,6 +126,11 @@ impl Redb {
         tx.commit().map_err(failed(doing))?;
         Ok(Self { db, board_id, unknown: AtomicBool::new(false) })
     }
+}
+
+fn on(storage: impl StorageBackend) -> Result<Database, StoreError> {
+    let builder = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(storage);
+    builder.map_err(failed("opening its storage"))
 }
 
 fn read_header(meta: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<Header, StoreError> {
@@ -290,7 +302,6 @@ impl View for RedbView {
 mod tests {
     use super::*;
     use crate::table::Key;
-    use redb::StorageBackend;
     use std::{io, sync::Arc};
 
     /// In memory. While it is `broken` nothing becomes durable.
