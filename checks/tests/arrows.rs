@@ -32,7 +32,7 @@ const CRATES: &[crates::Rule] = &[
     // Tools and tests, which nothing else uses.
     crates::Rule {
         package: "stopover-board-faults",
-        uses: &["stopover-bbs", "stopover-config", "stopover-net"],
+        uses: &["stopover-bbs", "stopover-config", "stopover-logging", "stopover-net"],
     },
     crates::Rule { package: "stopover-checks", uses: &[] },
     crates::Rule { package: "stopover-fuzz", uses: &["stopover-bbs", "stopover-config", "stopover-net"] },

@@ -81,6 +81,7 @@ pub fn start(
     keep_changes: usize,
     absence: Absence,
     metrics: Arc<Metrics>,
+    wall_clock: fn() -> SystemTime,
 ) -> Result<Started, Failure> {
     let writer = Writer::begin(store.clone())?;
     let (run, limits) = (writer.run()?, writer.limits());
@@ -111,7 +112,7 @@ pub fn start(
         events: events.clone(),
         failed: failed_tx,
         metrics,
-        clock: Clock::new(lease),
+        clock: Clock::new(lease, wall_clock),
     };
     let thread = std::thread::Builder::new()
         .name("board".into())
@@ -173,19 +174,20 @@ struct Clock {
     last: Instant,
     lease: Duration,
     stall: Duration,
+    wall: fn() -> SystemTime,
 }
 
 impl Clock {
-    fn new(lease: Duration) -> Self {
+    fn new(lease: Duration, wall: fn() -> SystemTime) -> Self {
         let stall = (lease / 4).min(Duration::from_millis(500));
-        Self { last: Instant::now(), lease: Duration::ZERO, stall }
+        Self { last: Instant::now(), lease: Duration::ZERO, stall, wall }
     }
 
     fn now(&mut self) -> Now {
         let now = Instant::now();
         self.lease += (now - self.last).min(self.stall);
         self.last = now;
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let unix = (self.wall)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Now { unix_ms: unix.as_millis() as u64, lease_ms: self.lease.as_millis() as u64 }
     }
 }

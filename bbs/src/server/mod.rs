@@ -53,7 +53,12 @@ use crate::{
 };
 use anyhow::Context;
 use listen::Listener;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use stopover_config::{Endpoint, bbs::defaults};
 use tokio::{sync::watch as signal, task::JoinSet};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -80,6 +85,8 @@ pub struct ServerConfig {
     pub history: usize,
     /// A watcher that is behind by more changes is sent a snapshot.
     pub watcher_backlog: usize,
+    /// The wall clock. It is for display alone, and may jump.
+    pub wall_clock: fn() -> SystemTime,
 }
 
 impl ServerConfig {
@@ -94,6 +101,7 @@ impl ServerConfig {
             absence: Absence::default(),
             history: defaults::HISTORY,
             watcher_backlog: defaults::WATCHER_BACKLOG,
+            wall_clock: SystemTime::now,
         }
     }
 }
@@ -129,8 +137,14 @@ impl Server {
         };
         let metrics = Arc::new(Metrics::default());
         let watchers = Arc::new(Watchers::default());
-        let started =
-            engine::start(store.clone(), config.lease, config.history, config.absence, metrics.clone())?;
+        let started = engine::start(
+            store.clone(),
+            config.lease,
+            config.history,
+            config.absence,
+            metrics.clone(),
+            config.wall_clock,
+        )?;
         let Started { engine, history, lineage, events, barriers, failed, thread } = started;
         let (stop, stopping) = signal::channel(false);
         tokio::spawn(migrations::forward_acks(engine.clone(), watchers.clone(), barriers, stopping.clone()));

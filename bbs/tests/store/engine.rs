@@ -38,7 +38,14 @@ pub fn key(n: u32) -> Key {
 }
 
 pub fn start(store: Arc<dyn Store>) -> Result<Started, Failure> {
-    start_engine(store, LEASE, 100_000, Absence::default(), Arc::new(Metrics::default()))
+    start_engine(
+        store,
+        LEASE,
+        100_000,
+        Absence::default(),
+        Arc::new(Metrics::default()),
+        std::time::SystemTime::now,
+    )
 }
 
 /// The answer to the declaration of a node. The host is node 0.
