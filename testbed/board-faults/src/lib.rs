@@ -3,5 +3,13 @@
 //! | Module | Contents |
 //! |---|---|
 //! | [`disk`] | storage beneath the embedded store that forgets what was not made durable |
+//! | [`history`] | what the clients of a board did and saw |
+//! | [`table`] | a board's tables, as a watcher has them, with a fingerprint of each network |
+//! | [`truth`] | the tables that a board must have had in each revision, from what was written |
+//! | [`check`] | the comparison of the two |
 
+pub mod check;
 pub mod disk;
+pub mod history;
+pub mod table;
+pub mod truth;
