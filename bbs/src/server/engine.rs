@@ -91,8 +91,9 @@ pub fn start(
     board.set_lineage(lineage.clone());
     let counts = board.counts();
     log::info!(
-        "board {}, run {run}, at revision {}: {} hosts, {} networks, {} nodes",
+        "board {}, run {run} ({}), at revision {}: {} hosts, {} networks, {} nodes",
         store.board_id().simple(),
+        lineage.run().unwrap_or_default().simple(),
         board.revision(),
         counts.hosts,
         counts.networks,

@@ -21,6 +21,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
+use stopover_bbs::model::{Change, NodeBatch};
 use stopover_net::Vni;
 
 /// A kind of violation.
@@ -139,7 +140,7 @@ fn check_restarts(history: &History, truth: &Truth, report: &mut Report) {
                 | Seen::Delta(revision, _)
                 | Seen::Progress(revision)
                 | Seen::Scope { revision, .. } => *revision,
-                Seen::Opened { .. } | Seen::Piece(_) => 0,
+                Seen::Opened { .. } | Seen::Piece(_) | Seen::Nodes(_) => 0,
             };
             let last = sent.entry(run).or_default();
             *last = revision.max(*last);
@@ -194,7 +195,7 @@ fn check_in_step(
                 | Seen::Delta(revision, _)
                 | Seen::Progress(revision)
                 | Seen::Scope { revision, .. } => *revision,
-                Seen::Piece(_) => continue,
+                Seen::Piece(_) | Seen::Nodes(_) => continue,
             };
             if on == Some(wanted) && revision >= quiet.revision {
                 in_step = in_step.or(Some(record.at_ms));
@@ -280,17 +281,12 @@ impl<'a> Watch<'a> {
                     self.snapshot = Some((Replica::default(), *revision));
                     self.partial = false;
                 }
-                Seen::Piece(changes) => match self.snapshot.take() {
-                    Some((mut replica, revision)) => {
-                        let failed = changes.iter().find_map(|change| replica.apply(change).err());
-                        self.snapshot = Some((replica, revision));
-                        if let Some(why) = failed {
-                            self.wrong = false;
-                            self.found(Kind::Diverged, format!("in the snapshot of {revision} {why}"));
-                        }
+                Seen::Piece(changes) => self.piece(changes),
+                Seen::Nodes(batches) => {
+                    for node in batches.iter().flat_map(NodeBatch::to_nodes) {
+                        self.piece(&[Change::NodePut { node, gone_ips: Vec::new() }]);
                     }
-                    None => self.found(Kind::OutOfOrder, "a piece of no snapshot".into()),
-                },
+                }
                 Seen::End(revision) => self.end(*revision),
                 Seen::Delta(revision, changes) => self.delta(*revision, changes),
                 Seen::Scope { revision, changes, added, removed } => {
@@ -318,6 +314,19 @@ impl<'a> Watch<'a> {
         self.compare();
     }
 
+    /// A piece of a snapshot.
+    fn piece(&mut self, changes: &[Change]) {
+        let Some((replica, revision)) = &mut self.snapshot else {
+            return self.found(Kind::OutOfOrder, "a piece of no snapshot".into());
+        };
+        let failed = changes.iter().find_map(|change| replica.apply(change).err());
+        if let Some(why) = failed {
+            let why = format!("in the snapshot of {revision} {why}");
+            self.wrong = false;
+            self.found(Kind::Diverged, why);
+        }
+    }
+
     fn end(&mut self, revision: u64) {
         let Some((replica, begun)) = self.snapshot.take() else {
             return self.found(Kind::OutOfOrder, "a snapshot ends that has not begun".into());
@@ -329,7 +338,7 @@ impl<'a> Watch<'a> {
         self.compare();
     }
 
-    fn delta(&mut self, revision: u64, changes: &[stopover_bbs::model::Change]) {
+    fn delta(&mut self, revision: u64, changes: &[Change]) {
         if self.snapshot.is_some() || self.partial {
             return self.found(
                 Kind::OutOfOrder,
@@ -344,13 +353,7 @@ impl<'a> Watch<'a> {
         self.compare();
     }
 
-    fn scope_change(
-        &mut self,
-        revision: u64,
-        changes: &[stopover_bbs::model::Change],
-        added: &[Vni],
-        removed: &[Vni],
-    ) {
+    fn scope_change(&mut self, revision: u64, changes: &[Change], added: &[Vni], removed: &[Vni]) {
         self.advance(revision, revision);
         self.apply(revision, changes);
         self.partial = added.is_empty() && removed.is_empty();
@@ -363,7 +366,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn apply(&mut self, revision: u64, changes: &[stopover_bbs::model::Change]) {
+    fn apply(&mut self, revision: u64, changes: &[Change]) {
         if let Some(why) = changes.iter().find_map(|change| self.replica.apply(change).err()) {
             self.found(Kind::Diverged, format!("at revision {revision} {why}"));
         }

@@ -1,7 +1,7 @@
 //! What the clients of a board did and saw, while it was killed, restored and disturbed in other ways. Values only.
 
 use std::collections::BTreeSet;
-use stopover_bbs::model::Change;
+use stopover_bbs::model::{Change, NodeBatch};
 use stopover_net::{HostName, Mac, Vni};
 
 /// The id of a run: a start of the board.
@@ -78,6 +78,8 @@ pub enum Seen {
     Begin(RunId, u64),
     /// A piece of a snapshot.
     Piece(Vec<Change>),
+    /// A piece of a snapshot that consists of nodes.
+    Nodes(Vec<NodeBatch>),
     /// The snapshot is complete.
     End(u64),
     /// The changes of a revision.
@@ -106,14 +108,15 @@ pub struct Record {
     pub seen: Seen,
 }
 
-/// A time from which on nothing disturbs the board or a client: all must be in step soon.
+/// A time from which on nothing disturbs the board or a client, such as the last start of the board: all must be in step
+/// soon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quiet {
     /// Milliseconds since the history began.
     pub at_ms: u64,
     /// The run that serves.
     pub run: RunId,
-    /// The board's revision then.
+    /// The board's revision when it answered first after that time.
     pub revision: u64,
 }
 
