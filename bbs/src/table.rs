@@ -30,6 +30,14 @@ impl Key {
         Self { length: N as u8, bytes }
     }
 
+    /// The same of any length; `None` if it is too long.
+    #[must_use]
+    pub fn from_slice(key: &[u8]) -> Option<Self> {
+        let mut bytes = [0; KEY_BYTES];
+        bytes.get_mut(..key.len())?.copy_from_slice(key);
+        Some(Self { length: key.len() as u8, bytes })
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -43,13 +51,28 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A record that cannot be read: written by another program or a newer version, or damaged without a checksum error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unreadable(pub Table);
+/// A record that cannot be read: damaged, or written by another program or a newer version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Where it is.
+    pub table: Table,
+    /// Which, in words.
+    pub key: String,
+}
+
+impl Unreadable {
+    /// The record of this key.
+    #[must_use]
+    pub fn of<R: Record>(key: &[u8]) -> Self {
+        let hex = || key.iter().fold(String::from("key "), |text, byte| format!("{text}{byte:02x}"));
+        Self { table: R::TABLE, key: R::Key::from_bytes(key).map_or_else(hex, RecordKey::text) }
+    }
+}
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a record of table `{}` is unreadable; is the store of a newer version?", self.0.0)
+        let Self { table: Table(table), key } = self;
+        write!(f, "record `{key}` of table `{table}` is unreadable: damaged, or of a newer version")
     }
 }
 
@@ -166,6 +189,8 @@ pub trait RecordKey: Copy {
     fn to_bytes(self) -> Key;
     /// The reverse; `None` if the bytes are no such key.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
+    /// In words, for messages.
+    fn text(self) -> String;
 }
 
 /// A key that begins with a network, as [`network_prefix`] has it.
@@ -173,8 +198,9 @@ pub trait NetworkKey: RecordKey {}
 
 /// A key and record of a kind, from their bytes.
 pub fn read<R: Record>(key: &[u8], value: &[u8]) -> Result<(R::Key, R), Unreadable> {
-    let key = R::Key::from_bytes(key).ok_or(Unreadable(R::TABLE))?;
-    Ok((key, R::decode(key, value).ok_or(Unreadable(R::TABLE))?))
+    let unreadable = || Unreadable::of::<R>(key);
+    let of = R::Key::from_bytes(key).ok_or_else(unreadable)?;
+    Ok((of, R::decode(of, value).ok_or_else(unreadable)?))
 }
 
 /// With these bytes begin the keys of all records of a network whose keys are pairs.
@@ -196,6 +222,10 @@ impl RecordKey for u32 {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self::from_be_bytes(bytes.try_into().ok()?))
     }
+
+    fn text(self) -> String {
+        self.to_string()
+    }
 }
 
 impl RecordKey for u64 {
@@ -206,6 +236,10 @@ impl RecordKey for u64 {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self::from_be_bytes(bytes.try_into().ok()?))
     }
+
+    fn text(self) -> String {
+        self.to_string()
+    }
 }
 
 impl RecordKey for Vni {
@@ -215,6 +249,10 @@ impl RecordKey for Vni {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Self::new(u32::from_be_bytes(bytes.try_into().ok()?)).ok()
+    }
+
+    fn text(self) -> String {
+        format!("VNI {self}")
     }
 }
 
@@ -232,6 +270,10 @@ impl RecordKey for (Vni, u32) {
         let (network, host) = bytes.split_first_chunk()?;
         Some((vni(*network)?, u32::from_be_bytes(host.try_into().ok()?)))
     }
+
+    fn text(self) -> String {
+        format!("VNI {}, host {}", self.0, self.1)
+    }
 }
 
 /// By network and MAC.
@@ -245,6 +287,10 @@ impl RecordKey for (Vni, Mac) {
         let (network, mac) = bytes.split_first_chunk()?;
         Some((vni(*network)?, Mac::new(mac.try_into().ok()?)))
     }
+
+    fn text(self) -> String {
+        format!("VNI {}, {}", self.0, self.1)
+    }
 }
 
 #[cfg(test)]
@@ -253,7 +299,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn round_trip<K: RecordKey + PartialEq>(key: K) -> bool {
-        K::from_bytes(key.to_bytes().as_bytes()) == Some(key)
+        K::from_bytes(key.to_bytes().as_bytes()) == Some(key) && !key.text().is_empty()
     }
 
     proptest! {

@@ -288,6 +288,8 @@ pub enum Refusal {
     KeyReused,
     /// It changes more than the store takes at once.
     TooLarge(String),
+    /// The board takes no writes now: its disk is full, or a record is unreadable.
+    ReadOnly(String),
     /// Rows of a load are wrong.
     Rows {
         /// The first few.
@@ -311,6 +313,7 @@ impl Refusal {
             Self::OtherBoard(_) => "other-board",
             Self::KeyReused => "key-reused",
             Self::TooLarge(_) => "too-large",
+            Self::ReadOnly(_) => "read-only",
         }
     }
 }
@@ -325,6 +328,7 @@ impl fmt::Display for Refusal {
             | Self::InUse(why)
             | Self::Stale(why)
             | Self::TooLarge(why)
+            | Self::ReadOnly(why)
             | Self::OtherBoard(why) => f.write_str(why),
             Self::KeyReused => f.write_str(
                 "the idempotency key belongs to a different request: take a new key for each request, and the \

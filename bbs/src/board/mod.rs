@@ -267,6 +267,12 @@ impl Board {
         self.state.networks.iter().map(|(vni, n)| (*vni, counts(n))).collect()
     }
 
+    /// The answer to this request, if it was answered before.
+    #[must_use]
+    pub fn answered(&self, key: &Key) -> Option<Result<Outcome, Refusal>> {
+        self.keys.lookup(key)
+    }
+
     /// Executes one command. A refused command changes nothing, except that it is a sign of life of its host.
     pub fn apply(&mut self, now: Now, key: Option<Key>, command: Command) -> Applied {
         if let Some(result) = key.as_ref().and_then(|key| self.keys.lookup(key)) {

@@ -289,12 +289,26 @@ async fn reconcile(
             continue;
         };
         was_idle = false;
-        if let Err(e) = send_work(live, cfg, shared, &work).await {
-            return e;
+        while let Err(e) = send_work(live, cfg, shared, &work).await {
+            if e.reason() != Some(Reason::ReadOnly) {
+                return e;
+            }
+            // The session and its watch go on.
+            note_read_only(shared, e.to_string());
+            sleep(cfg.retry_refused).await;
         }
         if let Err(e) = deliver_events(shared, out).await {
             return e;
         }
+    }
+}
+
+/// The board takes no writes now: said once.
+fn note_read_only(shared: &Shared, why: String) {
+    let mut state = lock(&shared.state);
+    if state.last_error.as_ref() != Some(&why) {
+        log::warn!("board: {why}");
+        state.last_error = Some(why);
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Reason {
     OtherBoard,
     /// We lack a feature without which we must not act.
     Upgrade,
+    /// The board takes no writes now: its disk is full, or a record is unreadable.
+    ReadOnly,
     /// The request was malformed, or its key belongs to another request.
     Invalid,
     /// Anything else, such as a timeout.
@@ -100,6 +102,7 @@ impl From<Status> for Error {
             (Some("forbidden"), _) => Reason::Forbidden,
             (Some("other-board"), _) => Reason::OtherBoard,
             (Some("upgrade"), _) => Reason::Upgrade,
+            (Some("read-only"), _) => Reason::ReadOnly,
             (_, tonic::Code::InvalidArgument) => Reason::Invalid,
             // tonic's own codes when the connection breaks during a call.
             (None, tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown) => {

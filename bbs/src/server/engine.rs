@@ -6,6 +6,7 @@
 use super::{
     history::History,
     metrics::Metrics,
+    read_only::ReadOnly,
     restore::restore,
     writer::{Failure, Writer},
 };
@@ -70,6 +71,8 @@ pub struct Started {
     pub barriers: Arc<AtomicUsize>,
     /// Set after the store has failed or another board writes to it; the board cannot change any more.
     pub failed: watch::Receiver<Option<String>>,
+    /// Why the board takes no writes now, if it does not.
+    pub read_only: watch::Receiver<Option<String>>,
     /// The thread.
     pub thread: std::thread::JoinHandle<()>,
 }
@@ -87,7 +90,8 @@ pub fn start(
     let (run, limits) = (writer.run()?, writer.limits());
     let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
     let lineage = Arc::new(writer.lineage()?);
-    let mut board = restore(&*store.view()?, Settings { run, lease_ms, keep_changes, absence, limits })?;
+    let settings = Settings { run, lease_ms, keep_changes, absence, limits };
+    let (mut board, unreadable) = restore(&*store.view()?, settings)?;
     board.set_lineage(lineage.clone());
     let counts = board.counts();
     log::info!(
@@ -105,7 +109,11 @@ pub fn start(
     let (events, _) = broadcast::channel(1024);
     let (failed_tx, failed) = watch::channel(None);
     let barriers = Arc::new(AtomicUsize::new(board.open_barriers()));
+    let guard = ReadOnly::new(&unreadable);
+    let read_only = guard.subscribe();
     let worker = Worker {
+        store,
+        read_only: guard,
         barriers: barriers.clone(),
         board,
         writer,
@@ -123,7 +131,7 @@ pub fn start(
         jobs.downgrade(),
         (lease / 8).clamp(Duration::from_millis(10), Duration::from_millis(200)),
     ));
-    Ok(Started { engine: Engine { jobs }, history, lineage, events, barriers, failed, thread })
+    Ok(Started { engine: Engine { jobs }, history, lineage, events, barriers, failed, read_only, thread })
 }
 
 async fn tick(jobs: mpsc::WeakSender<Job>, every: Duration) {
@@ -184,9 +192,12 @@ impl Clock {
         Self { last: Instant::now(), lease: Duration::ZERO, stall, wall }
     }
 
-    fn now(&mut self) -> Now {
+    /// The time now; on the lease clock, none has passed unless it `passes`.
+    fn now(&mut self, passes: bool) -> Now {
         let now = Instant::now();
-        self.lease += (now - self.last).min(self.stall);
+        if passes {
+            self.lease += (now - self.last).min(self.stall);
+        }
         self.last = now;
         let unix = (self.wall)().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Now { unix_ms: unix.as_millis() as u64, lease_ms: self.lease.as_millis() as u64 }
@@ -194,6 +205,8 @@ impl Clock {
 }
 
 struct Worker {
+    store: Arc<dyn Store>,
+    read_only: ReadOnly,
     barriers: Arc<AtomicUsize>,
     board: Board,
     writer: Writer,
@@ -245,7 +258,10 @@ impl Worker {
     fn execute(&mut self, jobs: &mut Vec<Job>) -> Result<(), Failure> {
         let mut batch = Batch::default();
         let mut queries: Vec<Query> = Vec::new();
-        let now = self.clock.now();
+        let free = self.store.free_bytes();
+        self.read_only.update(free);
+        self.metrics.set_store(free, self.read_only.is_set());
+        let now = self.clock.now(self.read_only.time_passes());
         let mut tick = false;
         for job in jobs.drain(..) {
             match job {
@@ -259,7 +275,7 @@ impl Worker {
             }
         }
         // After the calls: one of them may be the heartbeat of a host whose lease is about to expire.
-        if tick {
+        if tick && self.read_only.time_passes() {
             let _ = self.apply(now, None, Command::Tick, &mut batch)?;
         }
         self.commit(batch)?;
@@ -277,6 +293,12 @@ impl Worker {
         command: Command,
         batch: &mut Batch,
     ) -> Result<Answer, Failure> {
+        // What was answered before is answered, and a sign of life counts.
+        let answered = key.as_ref().is_some_and(|key| self.board.answered(key).is_some());
+        if let Some(refusal) = self.read_only.refuse(&command).filter(|_| !answered) {
+            self.metrics.count_command(Some(&refusal));
+            return Ok(Err(refusal));
+        }
         let Applied { result, commits, writes, events } = self.board.apply(now, key, command);
         self.metrics.count_command(result.as_ref().err());
         let limits = self.writer.limits();

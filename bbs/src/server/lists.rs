@@ -1,5 +1,5 @@
 //! The calls that list records. Each list is read from one view of the store, on a blocking thread, one chunk after the
-//! other as the reader takes them.
+//! other as the reader takes them. A record that cannot be read is left out; the list ends with an error that names it.
 
 use super::{
     rpc::{Answers, Rpc},
@@ -15,6 +15,7 @@ use crate::{
     },
     records::Records,
     store::{Store, StoreError, View},
+    table::{RecordKey, Unreadable},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,11 +37,16 @@ type Out<T> = mpsc::Sender<Result<T, Status>>;
 /// Runs `produce` on a blocking thread; what it sends is the answer. It ends early if the reader has disconnected.
 fn stream<T: Send + 'static>(
     store: Arc<dyn Store>,
-    produce: impl FnOnce(&dyn View, &Out<T>) -> Result<(), StoreError> + Send + 'static,
+    produce: impl FnOnce(&dyn View, &Out<T>, &mut Vec<Unreadable>) -> Result<(), StoreError> + Send + 'static,
 ) -> Answers<T> {
     let (out, answers) = mpsc::channel(4);
     tokio::task::spawn_blocking(move || {
-        let result = store.view().and_then(|view| produce(&*view, &out));
+        let mut unreadable = Vec::new();
+        let result = store.view().and_then(|view| produce(&*view, &out, &mut unreadable));
+        let result = result.and_then(|()| match unreadable.into_iter().next() {
+            Some(first) => Err(StoreError::new("reading all of a list", first)),
+            None => Ok(()),
+        });
         if let Err(e) = result {
             // The reader may have disconnected.
             let _ = out.blocking_send(Err(e.into()));
@@ -65,9 +71,9 @@ pub(super) fn hosts(
     counts: HashMap<u32, (u64, u64)>,
     watchers: HashMap<HostName, (bool, u64)>,
 ) -> Answers<v1::ListHostsResponse> {
-    stream(store, move |view, out| {
+    stream(store, move |view, out, unreadable| {
         let revision = view.header().revision;
-        let mut hosts = view.all::<HostRecord>()?;
+        let mut hosts = view.all_readable::<HostRecord>(unreadable)?;
         hosts.retain(|(_, h)| name.as_ref().is_none_or(|name| *name == h.name));
         for chunk in hosts.chunks(CHUNK) {
             let entries = chunk.iter().map(|(id, host)| {
@@ -88,9 +94,9 @@ pub(super) fn networks(
     store: Arc<dyn Store>,
     mut counts: BTreeMap<Vni, (u64, u64)>,
 ) -> Answers<v1::ListNetworksResponse> {
-    stream(store, move |view, out| {
+    stream(store, move |view, out, unreadable| {
         let revision = view.header().revision;
-        let declared: BTreeMap<_, _> = view.all::<Network>()?.into_iter().collect();
+        let declared: BTreeMap<_, _> = view.all_readable::<Network>(unreadable)?.into_iter().collect();
         for vni in declared.keys() {
             counts.entry(*vni).or_default();
         }
@@ -118,8 +124,8 @@ pub(super) fn networks(
     })
 }
 
-fn names(view: &dyn View) -> Result<HashMap<u32, HostName>, StoreError> {
-    Ok(view.all::<HostRecord>()?.into_iter().map(|(id, host)| (id, host.name)).collect())
+fn names(view: &dyn View, unreadable: &mut Vec<Unreadable>) -> Result<HashMap<u32, HostName>, StoreError> {
+    Ok(view.all_readable::<HostRecord>(unreadable)?.into_iter().map(|(id, host)| (id, host.name)).collect())
 }
 
 fn name_of(names: &HashMap<u32, HostName>, id: u32) -> String {
@@ -127,14 +133,16 @@ fn name_of(names: &HashMap<u32, HostName>, id: u32) -> String {
 }
 
 pub(super) fn members(store: Arc<dyn Store>, vni: Option<Vni>) -> Answers<v1::ListMembersResponse> {
-    stream(store, move |view, out| {
+    stream(store, move |view, out, unreadable| {
         let revision = view.header().revision;
-        let names = names(view)?;
+        let names = names(view, unreadable)?;
         let mut after = None;
         loop {
-            let chunk = view.page_of::<MemberRecord>(vni, after, CHUNK)?;
-            let Some((last, _)) = chunk.last() else { return Ok(()) };
-            after = Some(*last);
+            let (chunk, last) = view.readable_of::<MemberRecord>(vni, after, CHUNK, unreadable)?;
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
             let entries = chunk.iter().map(|((vni, host_id), r)| v1::MemberEntry {
                 member: Some(v1::Member {
                     vni: vni.get(),
@@ -177,23 +185,26 @@ impl TryFrom<v1::ListNodesRequest> for NodeFilter {
 }
 
 pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::ListNodesResponse> {
-    stream(store, move |view, out| {
+    stream(store, move |view, out, unreadable| {
         let revision = view.header().revision;
-        let names = names(view)?;
+        let names = names(view, unreadable)?;
         let mut left = filter.limit;
         let mut after = None;
         while left > 0 {
-            let mut chunk = match (filter.vni, filter.mac) {
+            let (mut chunk, last) = match (filter.vni, filter.mac) {
                 // One node: no search of the network.
                 (Some(vni), Some(mac)) if after.is_none() => {
                     let node = view.record::<NodeRecord>((vni, mac))?;
-                    node.map(|r| ((vni, mac), r)).into_iter().collect()
+                    let found = node.map(|r| ((vni, mac), r)).into_iter().collect();
+                    (found, Some((vni, mac).to_bytes()))
                 }
                 (Some(_), Some(_)) => return Ok(()),
-                _ => view.page_of::<NodeRecord>(filter.vni, after, CHUNK)?,
+                _ => view.readable_of::<NodeRecord>(filter.vni, after, CHUNK, unreadable)?,
             };
-            let Some((last, _)) = chunk.last() else { return Ok(()) };
-            after = Some(*last);
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
             chunk.retain(|((_, mac), r)| {
                 filter.mac.is_none_or(|wanted| wanted == *mac)
                     && filter.ip.is_none_or(|ip| r.ips.contains(ip))

@@ -34,6 +34,8 @@ pub struct Metrics {
     commands: Counter,
     refused: Family<LabelSet, Counter>,
     transaction_seconds: Histogram,
+    read_only: Number,
+    free_bytes: Number,
     /// Snapshots sent because a watcher was too slow.
     pub resyncs: Counter,
     /// Snapshots sent for any reason.
@@ -47,7 +49,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let refused = Family::<LabelSet, Counter>::default();
-        for reason in ["conflict", "session", "malformed", "other"] {
+        for reason in ["conflict", "session", "malformed", "read_only", "other"] {
             let _from_zero = refused.get_or_create(&[("reason", reason)]);
         }
         Self {
@@ -60,6 +62,8 @@ impl Default for Metrics {
             refused,
             // 100 µs to 6.6 s.
             transaction_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 17)),
+            read_only: Number::default(),
+            free_bytes: Number::default(),
             resyncs: Counter::default(),
             snapshots: Counter::default(),
             stray_acks: Counter::default(),
@@ -78,12 +82,19 @@ impl Metrics {
         self.members.set(c.members);
     }
 
+    /// The free bytes of the store's disk, if it has a limit, and whether the board takes no writes.
+    pub(super) fn set_store(&self, free: Option<u64>, read_only: bool) {
+        self.free_bytes.set(free.unwrap_or(u64::MAX));
+        self.read_only.set(u64::from(read_only));
+    }
+
     pub(super) fn count_command(&self, refused: Option<&Refusal>) {
         self.commands.inc();
         match refused {
             None => {}
             Some(Refusal::Conflict(_) | Refusal::Rows { .. }) => self.count_refused("conflict"),
             Some(Refusal::Fenced(_) | Refusal::Unregistered(_)) => self.count_refused("session"),
+            Some(Refusal::ReadOnly(_)) => self.count_refused("read_only"),
             Some(_) => self.count_refused("other"),
         }
     }
@@ -114,6 +125,10 @@ impl Metrics {
         r.register("refused", "Calls refused, by reason", self.refused.clone());
         let transactions = self.transaction_seconds.clone();
         r.register_with_unit("transaction", "Duration of store transactions", Unit::Seconds, transactions);
+        let help = "1 while the board takes no writes: its disk is full, or a record is unreadable";
+        r.register("read_only", help, self.read_only.clone());
+        let help = "Free space of the disk of the store";
+        r.register_with_unit("store_disk_free", help, Unit::Bytes, self.free_bytes.clone());
         r.register("snapshots", "Snapshots sent to watchers", self.snapshots.clone());
         r.register("resyncs", "Snapshots sent because a watcher was too slow", self.resyncs.clone());
         r.register(

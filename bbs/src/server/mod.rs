@@ -9,6 +9,7 @@
 //! | `migrations` | calls about migrations, and acknowledgements for their barriers |
 //! | `engine` | the only thread that changes the board; group commit |
 //! | `writer` | its store: terms, and what each answer to a transaction means |
+//! | `read_only` | when the board takes no writes: a full disk, an unreadable record |
 //! | `restore` | the board from its records |
 //! | `history`, `cursor`, `follower` | which frames a watcher is sent, and in which order |
 //! | `watchers`, `metrics` | the open watches and figures for the operator |
@@ -23,6 +24,7 @@ mod lists;
 mod load;
 mod metrics;
 mod migrations;
+mod read_only;
 mod refuse;
 mod restore;
 mod rpc;
@@ -36,6 +38,7 @@ pub use follower::{Follower, Frame, Held, Interest};
 pub use history::{History, Since};
 pub use identity::Proven;
 pub use metrics::Metrics;
+pub use read_only::{RESERVE, ROOM};
 pub use restore::restore;
 pub use watchers::Watchers;
 pub use writer::{Failure, Writer, lineage};
@@ -145,7 +148,7 @@ impl Server {
             metrics.clone(),
             config.wall_clock,
         )?;
-        let Started { engine, history, lineage, events, barriers, failed, thread } = started;
+        let Started { engine, history, lineage, events, barriers, failed, read_only, thread } = started;
         let (stop, stopping) = signal::channel(false);
         tokio::spawn(migrations::forward_acks(engine.clone(), watchers.clone(), barriers, stopping.clone()));
         let service = rpc::Rpc {
@@ -155,6 +158,7 @@ impl Server {
             store,
             events,
             watchers: watchers.clone(),
+            read_only,
             metrics: metrics.clone(),
             lease: config.lease,
             heartbeat: config.heartbeat,

@@ -33,7 +33,7 @@ impl From<Refusal> for Status {
             Refusal::Unregistered(_) | Refusal::InUse(_) | Refusal::OtherBoard(_) => Code::FailedPrecondition,
             Refusal::Fenced(_) | Refusal::Stale(_) => Code::Aborted,
             Refusal::KeyReused => Code::InvalidArgument,
-            Refusal::TooLarge(_) => Code::ResourceExhausted,
+            Refusal::TooLarge(_) | Refusal::ReadOnly(_) => Code::ResourceExhausted,
         };
         status(code, refusal.word(), &refusal.to_string())
     }

@@ -28,6 +28,8 @@ pub(super) struct Rpc {
     pub store: Arc<dyn Store>,
     pub events: broadcast::Sender<Event>,
     pub watchers: Arc<Watchers>,
+    /// Why the board takes no writes, if it does not.
+    pub read_only: signal::Receiver<Option<String>>,
     pub metrics: Arc<Metrics>,
     pub lease: Duration,
     pub heartbeat: Duration,

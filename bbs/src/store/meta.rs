@@ -12,14 +12,18 @@ pub(super) fn failed<E: std::fmt::Display>(doing: &'static str) -> impl Fn(E) ->
     move |e| StoreError::new(doing, e)
 }
 
+/// What the store knows of itself is damaged.
+pub(super) fn unreadable(name: &str) -> Unreadable {
+    Unreadable { table: RecordTable("meta"), key: name.to_owned() }
+}
+
 pub(super) fn read_number(
     meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
     name: &str,
 ) -> Result<Option<u64>, StoreError> {
     let doing = "reading its header";
     let Some(value) = meta.get(name.as_bytes()).map_err(failed(doing))? else { return Ok(None) };
-    let bytes =
-        value.value().try_into().map_err(|_| StoreError::new(doing, Unreadable(RecordTable("meta"))))?;
+    let bytes = value.value().try_into().map_err(|_| StoreError::new(doing, unreadable(name)))?;
     Ok(Some(u64::from_be_bytes(bytes)))
 }
 

@@ -130,6 +130,11 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a transaction. `progress` is called from time to time with the number of records written.
     fn commit(&self, transaction: &Transaction, progress: &mut dyn FnMut(u64)) -> CommitResult;
 
+    /// How many bytes its disk has left; `None` = it has no limit that it knows.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// A view of the last committed state, including every transaction that was answered [`CommitResult::Committed`].
     fn view(&self) -> Result<Box<dyn View>, StoreError>;
 }

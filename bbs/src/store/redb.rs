@@ -6,16 +6,16 @@
 
 use super::{
     CommitResult, Header, Range, Store, StoreError, Transaction, View, format,
-    meta::{Def, META, failed, put_number, read_number},
+    meta::{Def, META, failed, put_number, read_number, unreadable},
 };
-use crate::table::{Limits, Table as RecordTable, Unreadable, Write};
+use crate::table::{Limits, Table as RecordTable, Write};
 use redb::{
     Builder, Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
     TableError, WriteTransaction, backends::InMemoryBackend,
 };
 use std::{
     ops::Bound,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 use uuid::Uuid;
@@ -28,6 +28,8 @@ const REPORT_EVERY: u64 = 50_000;
 /// The embedded store.
 pub struct Redb {
     db: Database,
+    /// The folder of its file, if it has one.
+    folder: Option<PathBuf>,
     board_id: Uuid,
     /// A transaction ended with an error while it was made durable. What is in the file is not known before it is opened
     /// again; what is in memory may differ from it.
@@ -57,7 +59,7 @@ impl Redb {
                 "opening {shown}: {e}; expected a file of this program's in a directory it may write, and no other board using it"
             ))
         })?;
-        Self::prepare(db, None)
+        Ok(Self { folder: folder_of(path), ..Self::prepare(db, None)? })
     }
 
     /// Creates the store of a new board. The file must not exist yet; its folder is made if necessary.
@@ -79,7 +81,7 @@ impl Redb {
             // The file is our own, and not a store.
             let _ = std::fs::remove_file(path);
         }
-        made
+        made.map(|store| Self { folder: folder_of(path), ..store })
     }
 
     fn new(db: Database) -> Result<Self, StoreError> {
@@ -110,8 +112,9 @@ impl Redb {
             let mut meta = tx.open_table(META).map_err(failed(doing))?;
             let known = meta.get(b"board".as_slice()).map_err(failed(doing))?.map(|v| v.value().to_vec());
             match known {
-                Some(bytes) => Uuid::from_slice(&bytes)
-                    .map_err(|_| StoreError::new(doing, Unreadable(RecordTable("meta"))))?,
+                Some(bytes) => {
+                    Uuid::from_slice(&bytes).map_err(|_| StoreError::new(doing, unreadable("board")))?
+                }
                 None => {
                     let id = new.ok_or_else(|| {
                         let why = "found no board in it; expected the store of one; hint: move the file away and \
@@ -124,8 +127,14 @@ impl Redb {
             }
         };
         tx.commit().map_err(failed(doing))?;
-        Ok(Self { db, board_id, unknown: AtomicBool::new(false) })
+        Ok(Self { db, folder: None, board_id, unknown: AtomicBool::new(false) })
     }
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Some(folder.unwrap_or_else(|| Path::new(".")).to_owned())
 }
 
 fn on(storage: impl StorageBackend) -> Result<Database, StoreError> {
@@ -233,6 +242,11 @@ impl Store for Redb {
             Ok(Some(found)) => CommitResult::Fenced(found),
             Err(e) => CommitResult::Failed(e),
         }
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(self.folder.as_ref()?).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn view(&self) -> Result<Box<dyn View>, StoreError> {

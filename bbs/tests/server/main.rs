@@ -10,6 +10,7 @@ mod malformed;
 mod migration;
 mod operator;
 mod process;
+mod read_only;
 mod session;
 
 use std::{

@@ -31,8 +31,9 @@ pub fn board(view: &BoardView) -> String {
             w.resyncs.to_string(),
         ]);
     }
+    let read_only = i.read_only.as_ref().map_or_else(String::new, |why| format!("{why}\n"));
     format!(
-        "board {} runs stopover {}\nrevision {}, watches resume from {}\n{} hosts, {} networks, {} nodes, {} members; hosts may be silent for {} ms\n\n{t}",
+        "board {} runs stopover {}\n{read_only}revision {}, watches resume from {}\n{} hosts, {} networks, {} nodes, {} members; hosts may be silent for {} ms\n\n{t}",
         i.board_id,
         i.version,
         i.revision,
@@ -282,6 +283,7 @@ VNI  MAC                IPS  HOST  DECLARED-BY  GENERATION
             watchers: 1,
             lease_ms: 5000,
             version: "0.1.0".into(),
+            read_only: None,
         };
         let watcher = WatcherEntry {
             id: 1,

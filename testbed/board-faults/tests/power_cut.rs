@@ -103,7 +103,8 @@ impl Rig {
     fn open(&self) -> Option<(Writer, Board)> {
         let store = Arc::new(Redb::open_on(self.disk.clone()).ok()?);
         let writer = Writer::begin(store.clone()).ok()?;
-        let board = restore(&*store.view().ok()?, settings(&writer)).ok()?;
+        let (board, unreadable) = restore(&*store.view().ok()?, settings(&writer)).ok()?;
+        assert_eq!(unreadable, []);
         Some((writer, board))
     }
 

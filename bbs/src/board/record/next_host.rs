@@ -20,6 +20,10 @@ impl RecordKey for NextHostKey {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         (bytes == KEY).then_some(Self)
     }
+
+    fn text(self) -> String {
+        "next_host".to_owned()
+    }
 }
 
 /// id, 8 bytes

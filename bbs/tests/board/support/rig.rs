@@ -63,7 +63,7 @@ impl Rig {
         self.run = self.writer.run().unwrap();
         let (run, limits) = (self.run, self.writer.limits());
         let settings = Settings { run, lease_ms: LEASE, keep_changes: self.keep, absence: ABSENCE, limits };
-        self.board = restore(&*self.store.view().unwrap(), settings).unwrap();
+        self.board = restore(&*self.store.view().unwrap(), settings).unwrap().0;
         self.lineage = Arc::new(self.writer.lineage().unwrap());
         self.board.set_lineage(self.lineage.clone());
         self.history = Arc::new(History::new(self.board.revision(), self.keep));
