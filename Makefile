@@ -41,7 +41,8 @@ deps:
 # What runs inside guests must be static: there is nothing in a guest that it could be linked to.
 build:
 	$(CARGO) build --release --locked --workspace --exclude stopover-guest-tools \
-		--bin stopover-appliance --bin stopover-bbs --bin stopover --bin board-churn --bin front-ends
+		--bin stopover-appliance --bin stopover-bbs --bin stopover --bin board-churn --bin faulty-board \
+		--bin front-ends --bin watch-check
 	$(CARGO) rustc --release --locked -p stopover-guest-tools --bin guest-tools -- \
 		-C target-feature=+crt-static -C strip=symbols
 
