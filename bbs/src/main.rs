@@ -1,13 +1,15 @@
 //! `stopover-bbs`: the board as a program. It reads its configuration and serves until SIGTERM or SIGINT. On an error it
 //! ends with one message and a non-zero status.
 
+mod maintain;
+
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use stopover_bbs::{
     board::Absence,
     server::{Server, ServerConfig},
-    store::{Redb, Store},
+    store::Redb,
 };
 use stopover_config::Endpoint;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,17 +29,13 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make a new, empty board: once, before its first start.
-    Init(Init),
-}
-
-#[derive(Debug, clap::Args)]
-struct Init {
-    /// Configuration file (RON), whose `store` is made.
-    #[arg(value_name = "FILE", required_unless_present = "store")]
-    config: Option<PathBuf>,
-    /// The store's file, in place of the configuration's.
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
+    Init(maintain::Which),
+    /// Copy the store of a running board into a file.
+    Backup(maintain::Backup),
+    /// Look for damage in a store that no board uses, or in a backup. Changes nothing.
+    Check(maintain::Which),
+    /// Put a backup in the place of the store. The board must not run.
+    Restore(maintain::Restore),
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,23 +116,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Action::Init(init)) = args.command {
-        return init_store(init);
+    match args.command {
+        Some(Action::Init(which)) => return maintain::init(which),
+        Some(Action::Backup(backup)) => return maintain::backup(backup),
+        Some(Action::Check(which)) => return maintain::check(which),
+        Some(Action::Restore(restore)) => return maintain::restore(restore),
+        None => {}
     }
     let (config, store) = args.serve.resolve()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     runtime.block_on(serve(config, store))
-}
-
-fn init_store(init: Init) -> anyhow::Result<()> {
-    // The whole file is read, so that a mistake in it is found before the first start.
-    let file = init.config.as_deref().map(stopover_config::bbs::load).transpose()?;
-    let Some(path) = init.store.or(file.map(|file| file.store)) else {
-        bail!("no store; expected a configuration FILE or `--store FILE`");
-    };
-    let store = Redb::create(&path)?;
-    println!("{}: an empty board, {}", path.display(), store.board_id().simple());
-    Ok(())
 }
 
 async fn serve(config: ServerConfig, store: PathBuf) -> anyhow::Result<()> {

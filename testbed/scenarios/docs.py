@@ -122,12 +122,16 @@ class Docs:
         return found
 
     def program_line(self, place, text):
-        """A line that starts a program: all words but the file are its options."""
+        """A line that starts a program: all words but the file are its options, or values of these."""
         words = [markdown.PLACEHOLDERS.get(w, w) for w in text.split()]
         files = [w for w in words if w.endswith(".ron")]
         known = {p.name for p in [*self.folder.glob("*.ron"), *REPO.glob("examples/**/*.ron")]}
         help_text = self.command([words[0], "--help"]).stdout
-        odd = [w for w in words[1:] if w not in files and not re.search(rf"(^|\s){re.escape(w)}\b", help_text)]
+        if words[1:] and re.search(rf"^  {re.escape(words[1])}\s", help_text, re.M):
+            help_text += self.command([*words[:2], "--help"]).stdout
+        values = [value for option, value in zip(words, words[1:]) if re.search(rf"{re.escape(option)} <", help_text)]
+        odd = [w for w in words[1:]
+               if w not in files + values and not re.search(rf"(^|\s){re.escape(w)}\b", help_text)]
         if odd or any(pathlib.Path(f).name not in known for f in files):
             self.wrong("bad_commands", f"{place}: `{text}`: unknown words {odd or files}")
 

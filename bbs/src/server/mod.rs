@@ -10,15 +10,19 @@
 //! | `engine` | the only thread that changes the board; group commit |
 //! | `writer` | its store: terms, and what each answer to a transaction means |
 //! | `read_only` | when the board takes no writes: a full disk, an unreadable record |
+//! | `backup` | all records of a running board, for a file |
+//! | `inspect` | what is wrong with the content of a store |
 //! | `restore` | the board from its records |
 //! | `history`, `cursor`, `follower` | which frames a watcher is sent, and in which order |
 //! | `watchers`, `metrics` | the open watches and figures for the operator |
 
+mod backup;
 mod cursor;
 mod engine;
 mod follower;
 mod history;
 mod identity;
+pub mod inspect;
 mod listen;
 mod lists;
 mod load;

@@ -8,10 +8,12 @@
 //! expects: the term, the revision and the number of the last transaction. So a board that does not know that another
 //! one has taken over writes nothing.
 
+mod copy;
 mod format;
 mod meta;
 mod redb;
 
+pub use copy::{Copy, Look, sync_folder};
 pub use redb::Redb;
 
 use crate::table::{Limits, Table, Write};

@@ -104,7 +104,7 @@ impl Redb {
     }
 
     /// `new`: the id of a new board.
-    fn prepare(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
+    pub(super) fn prepare(db: Database, new: Option<Uuid>) -> Result<Self, StoreError> {
         let doing = "preparing the tables";
         let tx = db.begin_write().map_err(failed(doing))?;
         format::upgrade(&tx)?;
@@ -132,7 +132,7 @@ impl Redb {
 }
 
 /// The folder that a file is in.
-fn folder_of(path: &Path) -> Option<PathBuf> {
+pub(super) fn folder_of(path: &Path) -> Option<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Some(folder.unwrap_or_else(|| Path::new(".")).to_owned())
 }
@@ -182,6 +182,18 @@ fn write_all(
 }
 
 impl Redb {
+    /// Terms begin after this one from now on.
+    pub fn raise_term(&self, term: u64) -> Result<(), StoreError> {
+        let doing = "counting the starts of another store";
+        let tx = self.begin_write(doing)?;
+        {
+            let mut meta = tx.open_table(META).map_err(failed(doing))?;
+            let last = read_header(&meta)?.term;
+            put_number(&mut meta, "run", last.max(term))?;
+        }
+        self.finish(tx, doing)
+    }
+
     fn check_known(&self, doing: &str) -> Result<(), StoreError> {
         if self.unknown.load(SeqCst) {
             return Err(StoreError::new(

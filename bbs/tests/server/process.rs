@@ -9,7 +9,7 @@ use std::{
 use stopover_bbs::client::{NodeFilter, Row};
 use stopover_config::bulk::{HostRow, NodeRow};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_stopover-bbs");
+pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_stopover-bbs");
 
 pub(super) struct Running(Child);
 

@@ -34,9 +34,22 @@ pub use member::MemberRecord;
 pub use next_host::{NextHost, NextHostKey};
 pub use node::NodeRecord;
 
-use crate::model::Change;
 #[cfg(doc)]
 use crate::model::{Event, Lock, Migration, Network};
+use crate::{model::Change, table::Table};
+
+/// The tables of the board alone. [`NextHost`] is beside what a store knows of itself.
+pub const TABLES: [Table; 9] = [
+    Table("hosts"),
+    Table("networks"),
+    Table("members"),
+    Table("nodes"),
+    Table("keys"),
+    Table("events"),
+    Table("migrations"),
+    Table("locks"),
+    Table("runs"),
+];
 
 /// The changes of one revision, as watchers get them; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]

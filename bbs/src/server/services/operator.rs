@@ -5,7 +5,7 @@ use crate::{
     model::{Row, Target},
     proto::{parse, v1},
     server::{
-        load,
+        backup, load,
         migrations::Caller,
         rpc::{Answers, Fingerprint, Rpc},
     },
@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 #[tonic::async_trait]
 impl v1::operator_service_server::OperatorService for Rpc {
     type LoadStream = Answers<v1::LoadProgress>;
+    type BackupStream = Answers<v1::BackupChunk>;
 
     async fn declare(
         &self,
@@ -44,6 +45,10 @@ impl v1::operator_service_server::OperatorService for Rpc {
         request: Request<Streaming<v1::LoadRequest>>,
     ) -> Result<Response<Self::LoadStream>, Status> {
         Ok(Response::new(load::load(self.clone(), request.into_inner())))
+    }
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        Ok(Response::new(backup::backup(self.store.clone())))
     }
 
     async fn begin_migration(
