@@ -234,12 +234,13 @@ impl Truth {
         let write = |n: &usize| history.writes.get(*n);
         let named = self.answered.get(&at).into_iter().flatten().filter_map(write);
         // Of several writes with one revision only one has changed something: the others had nothing to change.
-        let mut changing = named.filter(|write| changes(&write.effect, table));
-        if let Some(write) = changing.next() {
-            if changing.next().is_some() {
+        let changing: Vec<_> = named.filter(|write| changes(&write.effect, table)).collect();
+        if let Some((write, others)) = changing.split_first() {
+            apply(&write.effect, table, at.1);
+            // Another one that does the same had nothing to change after it.
+            if others.iter().any(|other| changes(&other.effect, table)) {
                 return Step::Wrong(Contradiction::Ambiguous(at.0, at.1));
             }
-            apply(&write.effect, table, at.1);
             return Step::Known;
         }
         // No answer names it. Of a registration without an answer nobody may have seen anything.

@@ -289,6 +289,13 @@ fn a_change_that_nobody_wrote_is_found() {
 }
 
 #[test]
+fn of_writes_with_one_revision_only_one_may_have_changed_something() {
+    let gone = || write(Effect::Gone(vec![(vni(2), mac(2))]), FIRST, 5);
+    assert_eq!(with(|h| h.writes.push(gone())).violations, []);
+    finds(Kind::Invented, |h| h.writes.push(write_put(2, 7, 107, FIRST, 5)));
+}
+
+#[test]
 fn a_watcher_that_stays_behind_is_found() {
     finds(Kind::Late, |h| h.watchers[1].truncate(17));
     finds(Kind::Late, |h| h.watchers[1].last_mut().unwrap().at_ms = 100 + BOUND_MS + 1);

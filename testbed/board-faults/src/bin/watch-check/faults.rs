@@ -193,7 +193,13 @@ impl Running<'_> {
         match fault {
             Fault::Kill => return self.kill(false).await,
             Fault::KillStarting => return self.kill(true).await,
-            Fault::Restore => return self.restore().await,
+            Fault::Restore => {
+                let restored = self.restore().await;
+                // The next one is of a board that runs, while everyone writes.
+                self.board.back_up(self.run, self.programs, true).await?;
+                self.ended_ms = self.world.recorder.now_ms();
+                return restored;
+            }
             Fault::Cut => relays.disturb(chance, &mut self.random, Flow::Cut),
             Fault::Away => {
                 self.world.held.store(true, Relaxed);
@@ -222,7 +228,7 @@ impl Running<'_> {
         self.kills += 1;
         self.board.kill();
         if self.mix == Mix::All && self.random.u8(0..3) == 0 {
-            self.board.back_up(self.run)?;
+            self.board.back_up(self.run, self.programs, false).await?;
         }
         let before = self.run;
         if while_starting {
@@ -245,7 +251,7 @@ impl Running<'_> {
     async fn restore(&mut self) -> anyhow::Result<()> {
         self.board.kill();
         self.kills += 1;
-        match self.board.restore(&mut self.random)? {
+        match self.board.restore(self.programs, &mut self.random).await? {
             Some(before) => {
                 self.restores += 1;
                 self.start(Some(before), true).await

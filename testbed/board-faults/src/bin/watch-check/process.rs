@@ -32,6 +32,18 @@ pub struct Board {
     run: Arc<Mutex<Option<Run>>>,
     /// Copies of the store, with the run that left each.
     backups: Vec<(PathBuf, RunId)>,
+    /// How many were made.
+    made: usize,
+}
+
+/// Backups that are kept.
+const BACKUPS: usize = 3;
+
+fn must_succeed(output: std::process::Output) -> anyhow::Result<()> {
+    if !output.status.success() {
+        bail!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }
 
 /// Finds run and revision in `board ID, run N (RUN), at revision R: …`.
@@ -53,8 +65,14 @@ fn ending_with_us(program: &Path) -> Command {
 impl Board {
     /// Makes the store of a new board.
     pub fn new(dir: &Path, programs: &Programs) -> anyhow::Result<Self> {
-        let board =
-            Self { dir: dir.to_owned(), child: None, log: None, run: Arc::default(), backups: Vec::new() };
+        let board = Self {
+            dir: dir.to_owned(),
+            child: None,
+            log: None,
+            run: Arc::default(),
+            backups: Vec::new(),
+            made: 0,
+        };
         let made = Command::new(&programs.bbs).args(["init", "--store"]).arg(board.store()).output()?;
         if !made.status.success() {
             bail!("init: {}", String::from_utf8_lossy(&made.stderr));
@@ -188,21 +206,41 @@ impl Board {
         std::fs::rename(new, path)
     }
 
-    /// Keeps a copy of the store, which no process has open.
-    pub fn back_up(&mut self, run: RunId) -> std::io::Result<()> {
-        let path = self.dir.join(format!("backup-{}.redb", self.backups.len() % 3));
-        std::fs::copy(self.store(), &path)?;
-        self.backups.retain(|(known, _)| *known != path);
+    /// Keeps a copy of the store: of the file, which no process has open, or from the board while it runs.
+    pub async fn back_up(&mut self, run: RunId, programs: &Programs, online: bool) -> anyhow::Result<()> {
+        let path = self.dir.join(format!("backup-{}.redb", self.made));
+        self.made += 1;
+        if online {
+            let mut backup = tokio::process::Command::new(&programs.bbs);
+            backup.arg("backup").arg("--board").arg(format!("unix:{}", self.socket().display()));
+            must_succeed(backup.arg("--to").arg(&path).output().await?)?;
+        } else {
+            std::fs::copy(self.store(), &path)?;
+        }
         self.backups.push((path, run));
+        if self.backups.len() > BACKUPS {
+            std::fs::remove_file(self.backups.remove(0).0)?;
+        }
         Ok(())
     }
 
-    /// Puts a copy in the place of the store. Returns the run that left it.
-    pub fn restore(&mut self, random: &mut fastrand::Rng) -> std::io::Result<Option<RunId>> {
-        let Some((path, run)) = self.backups.get(random.usize(0..self.backups.len().max(1))) else {
-            return Ok(None);
-        };
-        std::fs::copy(path, self.store())?;
+    /// Puts a backup in the place of the store. Returns the run of which it is.
+    pub async fn restore(
+        &mut self,
+        programs: &Programs,
+        random: &mut fastrand::Rng,
+    ) -> anyhow::Result<Option<RunId>> {
+        let which = random.usize(0..self.backups.len().max(1));
+        // Later ones are of a branch that is given up: nobody will ever know which of its last writes were made.
+        self.backups.truncate(which + 1);
+        let Some((path, run)) = self.backups.get(which) else { return Ok(None) };
+        if random.bool() {
+            std::fs::copy(path, self.store())?;
+        } else {
+            let mut restore = tokio::process::Command::new(&programs.bbs);
+            restore.args(["restore", "--replace", "--from"]).arg(path).arg("--store").arg(self.store());
+            must_succeed(restore.output().await?)?;
+        }
         Ok(Some(*run))
     }
 }
