@@ -72,21 +72,13 @@ fn records(seen: Vec<Seen>) -> Vec<Record> {
     (0..).zip(seen).map(|(n, seen)| Record { at_ms: n * 10, seen }).collect()
 }
 
-/// A board with five writes, a restart, a sixth, and a restored backup of revision 3 with another fourth. Watcher 0 sees
-/// all of it, watcher 1 network 1 alone, and watcher 2 takes a snapshot of each run.
-fn right() -> History {
-    let run = |id, before, restored, first| Run { id, before, restored, first };
-    let writes = vec![
-        write(Effect::Host(name()), FIRST, 1),
-        write_put(1, 1, 101, FIRST, 2),
-        write_put(2, 2, 102, FIRST, 3),
-        write_put(1, 1, 103, FIRST, 4),
-        write(Effect::Gone(vec![(vni(2), mac(2))]), FIRST, 5),
-        write_put(1, 3, 104, SECOND, 6),
-        write_put(2, 4, 105, RESTORED, 4),
-    ];
-    let opened = |scope: Option<BTreeSet<Vni>>, resume| Seen::Opened { scope, resume };
-    let all = vec![
+fn opened(scope: Option<BTreeSet<Vni>>, resume: Option<(RunId, u64)>) -> Seen {
+    Seen::Opened { scope, resume }
+}
+
+/// A watcher that sees everything.
+fn of_everything() -> Vec<Seen> {
+    vec![
         opened(None, None),
         Seen::Begin(FIRST, 0),
         Seen::End(0),
@@ -103,8 +95,12 @@ fn right() -> History {
         Seen::Piece(vec![host(), member(1), put(1, 1, 101, 2), member(2), put(2, 2, 102, 3)]),
         Seen::End(3),
         Seen::Delta(4, vec![put(2, 4, 105, 4)]),
-    ];
-    let one = vec![
+    ]
+}
+
+/// A watcher of network 1, for a while also of network 2.
+fn of_one_network() -> Vec<Seen> {
+    vec![
         opened(Some([vni(1)].into()), None),
         Seen::Begin(FIRST, 1),
         Seen::Piece(vec![host()]),
@@ -128,8 +124,12 @@ fn right() -> History {
         Seen::Piece(vec![host(), member(1), put(1, 1, 101, 2)]),
         Seen::End(3),
         Seen::Progress(4),
-    ];
-    let snapshots = vec![
+    ]
+}
+
+/// A watcher that takes a snapshot of each run.
+fn of_snapshots() -> Vec<Seen> {
+    vec![
         opened(None, None),
         Seen::Begin(FIRST, 4),
         Seen::Piece(vec![host(), member(1), put(1, 1, 103, 2), member(2), put(2, 2, 102, 3)]),
@@ -149,6 +149,21 @@ fn right() -> History {
             put(2, 4, 105, 4),
         ]),
         Seen::End(4),
+    ]
+}
+
+/// A board with five writes, a restart, a sixth, and a restored backup of revision 3 with another fourth. Watcher 0 sees
+/// all of it, watcher 1 some networks, and watcher 2 takes snapshots.
+fn right() -> History {
+    let run = |id, before, restored, first| Run { id, before, restored, first };
+    let writes = vec![
+        write(Effect::Host(name()), FIRST, 1),
+        write_put(1, 1, 101, FIRST, 2),
+        write_put(2, 2, 102, FIRST, 3),
+        write_put(1, 1, 103, FIRST, 4),
+        write(Effect::Gone(vec![(vni(2), mac(2))]), FIRST, 5),
+        write_put(1, 3, 104, SECOND, 6),
+        write_put(2, 4, 105, RESTORED, 4),
     ];
     History {
         runs: vec![
@@ -157,7 +172,7 @@ fn right() -> History {
             run(RESTORED, Some(FIRST), true, 3),
         ],
         writes,
-        watchers: vec![records(all), records(one), records(snapshots)],
+        watchers: vec![records(of_everything()), records(of_one_network()), records(of_snapshots())],
         quiets: vec![Quiet { at_ms: 100, run: RESTORED, revision: 4 }],
     }
 }
