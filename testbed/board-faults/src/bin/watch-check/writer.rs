@@ -36,6 +36,8 @@ struct Request {
     /// Its number in the history.
     write: usize,
     call: Call,
+    /// It has no answer yet.
+    open: bool,
 }
 
 /// What a call is answered.
@@ -175,7 +177,7 @@ impl Writer {
             }),
             (_, true, session_ref) => Call::Withdraw(v1::WithdrawRequest { session_ref, nodes: vec![node] }),
         };
-        Request { write: self.world.recorder.write(effect), call }
+        Request { write: self.world.recorder.write(effect), call, open: true }
     }
 
     /// Sends a request once and notes the answer.
@@ -216,7 +218,7 @@ impl Writer {
         self.waiting.pop_front();
         // Others are only repeated, later than what follows them.
         if self.waiting.len() < WAITING && self.random.u8(0..16) == 0 {
-            self.waiting.push_back(request);
+            self.waiting.push_back(Request { open: false, ..request });
         }
         true
     }
@@ -239,7 +241,10 @@ impl Writer {
             if settles && self.waiting.is_empty() {
                 return;
             }
-            let goes_on = if settles || self.waiting.len() >= WAITING || self.random.u8(0..24) == 0 {
+            // One without an answer mostly at once: a restore may come, and then nobody will know whether it was made.
+            let open = self.waiting.front().is_some_and(|request| request.open) && self.random.u8(0..4) != 0;
+            let repeats = settles || open || self.waiting.len() >= WAITING || self.random.u8(0..24) == 0;
+            let goes_on = if repeats {
                 self.repeat(link).await
             } else {
                 let request = self.request();
