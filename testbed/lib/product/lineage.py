@@ -314,5 +314,7 @@ class Run:
         complaints += [why for why in (self.board.process.stop(),) if why]
         if complaints:
             raise Failure("; ".join(complaints))
-        for left in (self.store, self.backup):
-            left.unlink()
+        # The next board is another one: appliances begin without a checkpoint, too.
+        checkpoints = [self.lab.dir / f"{a.name}.checkpoint" for a in self.gateways]
+        for left in (self.store, self.backup, *checkpoints):
+            left.unlink(missing_ok=left in checkpoints)
