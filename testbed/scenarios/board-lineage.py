@@ -45,7 +45,6 @@ from lib import scenario
 from lib.lab import Failure, info
 from lib.lab.process import Process
 from lib.product import lineage, stopover
-from lib.product.lineage import STEADY, TURNS
 
 WAIT_S = 3 if scenario.SHORT else 12  # an earlier version gave up, or forwarded without a snapshot, after 10 s
 KINDS = ["kill", "restart", "older", "cut", "emptied"]
@@ -182,17 +181,7 @@ def options():
 
 def body(lab):
     read = options()
-    run = Run(lab, read)
-    run.look.thread.start()
-    for size in read.sizes:
-        info(f"building a board with {size} declared nodes, three appliances and a host that claims {STEADY + TURNS}")
-        run.build(size)
-        run.cases()
-        run.end()
-    run.look.end()
-    info(f"longest times until in step: {run.by_kind}")
-    return {**run.figures, "in_step_s_max": round(run.in_step_s, 2), "swept_wrongly": run.look.swept,
-            "looks": run.look.looks, "too_few_cases": max(0, (12 if scenario.SHORT else 40) - run.figures["cases"])}
+    return lineage.run_cases(Run(lab, read), read.sizes, 12 if scenario.SHORT else 40)
 
 
 scenario.main("board-lineage", body,

@@ -34,7 +34,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import scenario
 from lib.lab import Failure, info, sh
 from lib.product import lineage, stopover
-from lib.product.lineage import STEADY, TURNS
 
 WAYS = ["none", "stopped", "killed"]
 KINDS = ["restored", "older", "emptied"]
@@ -146,18 +145,9 @@ def options():
 
 def body(lab):
     read = options()
-    run = Run(lab, read)
-    run.look.thread.start()
-    for size in read.sizes:
-        info(f"building a board with {size} declared nodes, three appliances and a host that claims {STEADY + TURNS}")
-        run.build(size)
-        run.cases()
-        run.end()
-    run.look.end()
-    run.figures.pop("forwarded_early")
-    info(f"longest times until in step: {run.by_kind}")
-    return {**run.figures, "in_step_s_max": round(run.in_step_s, 2), "swept_wrongly": run.look.swept,
-            "looks": run.look.looks, "too_few_cases": max(0, (8 if scenario.SHORT else 20) - run.figures["cases"])}
+    figures = lineage.run_cases(Run(lab, read), read.sizes, 8 if scenario.SHORT else 20)
+    figures.pop("forwarded_early")  # all have checkpoints
+    return figures
 
 
 scenario.main("board-restore", body, must_be_zero=["swept_wrongly", "diverged", "unsaid", "too_few_cases"],

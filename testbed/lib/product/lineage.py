@@ -318,3 +318,17 @@ class Run:
         checkpoints = [self.lab.dir / f"{a.name}.checkpoint" for a in self.gateways]
         for left in (self.store, self.backup, *checkpoints):
             left.unlink(missing_ok=left in checkpoints)
+
+
+def run_cases(run, sizes, least):
+    """Runs the cases of a `Run` for each number of declared nodes. Returns the figures; there must be `least` cases."""
+    run.look.thread.start()
+    for size in sizes:
+        info(f"building a board with {size} declared nodes, three appliances and a host that claims {STEADY + TURNS}")
+        run.build(size)
+        run.cases()
+        run.end()
+    run.look.end()
+    info(f"longest times until in step: {run.by_kind}")
+    return {**run.figures, "in_step_s_max": round(run.in_step_s, 2), "swept_wrongly": run.look.swept,
+            "looks": run.look.looks, "too_few_cases": max(0, least - run.figures["cases"])}
