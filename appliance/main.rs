@@ -49,7 +49,7 @@ fn run(args: &Args) -> Result<()> {
     let (mut source, config) = Source::load(&args.config)?;
     if args.check {
         source.overruled().iter().for_each(|line| eprintln!("{line}"));
-        start::check(&config).with_context(|| args.config.display().to_string())?;
+        start::check(&config, &source).with_context(|| args.config.display().to_string())?;
         start::warnings(&config).iter().for_each(|warning| eprintln!("{warning}"));
         println!("{} is a valid configuration", args.config.display());
         return Ok(());

@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::{
+    fs::Permissions,
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -328,6 +329,28 @@ fn no_board() {
     assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", stderr());
     assert!(!stderr().contains("is running"), "{}", stderr());
     assert!(!ctl.exists(), "it left its control socket");
+    let key = std::fs::read_to_string(path("gw.host-key")).unwrap();
+    assert_eq!(key.len(), 65, "a host with a board has a key");
+    assert!(!stderr().contains(key.trim_end()), "the secret half is in the log");
+}
+
+/// The key of the host is not one, or others may read it. A new one would make the host another.
+#[test]
+fn host_key() {
+    let key = "5a".repeat(32);
+    for (text, mode, found) in [
+        ("nonsense", 0o600, "found no key"),
+        (key.as_str(), 0o644, "found mode 0644"),
+        ("", 0o600, "found no key"),
+    ] {
+        let start = Start::with(&[("declared: ()", "board: [\"unix:DIR/bbs.sock\"]")]);
+        let path = start.dir.path().join("gw.host-key");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let failed = start.fail();
+        failed.assert_contains(&["gw.ron: ", "gw.host-key: ", found, "; expected ", "; hint: "]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "it stays as it is");
+    }
 }
 
 /// A state file with this text beside the good configuration, checked. Status, standard error, and the folder.

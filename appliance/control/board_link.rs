@@ -8,7 +8,9 @@ use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{BeginMigration, Claim, MigrationUpdate, Point, Session, SessionState, Update};
+use stopover_bbs::client::{
+    BeginMigration, Claim, MigrationUpdate, Point, PublicKey, Session, SessionState, Update,
+};
 use stopover_config::appliance::Appliance;
 use stopover_lockfree::epoch::Epoch;
 use stopover_net::{HostName, Mac, Vni};
@@ -45,6 +47,7 @@ struct Received {
 /// See the module.
 pub struct BoardLink {
     host: HostName,
+    public_key: Option<PublicKey>,
     session: Option<Session>,
     updates: Receiver<Update>,
     /// The board's replies about migrations.
@@ -69,10 +72,11 @@ pub struct BoardLink {
 }
 
 impl BoardLink {
-    /// Without a session.
-    pub fn new(config: &Appliance) -> Self {
+    /// Without a session, of a host with this key.
+    pub fn new(config: &Appliance, public_key: Option<PublicKey>) -> Self {
         Self {
             host: config.name.clone(),
+            public_key,
             session: None,
             updates: channel::never(),
             replies: channel::never(),
@@ -88,6 +92,11 @@ impl BoardLink {
             stale_until_ms: None,
             other_branches: 0,
         }
+    }
+
+    /// The key by which this host registers.
+    pub const fn public_key(&self) -> Option<PublicKey> {
+        self.public_key
     }
 
     /// Takes updates from this session.

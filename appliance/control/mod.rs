@@ -5,10 +5,10 @@
 //! events and return `effects`, which `execute` executes. The subsystems: `ports` are the devices and the lcores,
 //! `replica` is the board's state, `stations` this host's own, `loops` finds loops through segments, `underlay` is
 //! the crate's module of that name, migrating nodes are followed by the crate's `migration::driver`, `board_link` is
-//! the session with the board, `api` has the operator's requests, `changes` those that change the configuration, `checkpoint` keeps what is forwarded by in a file.
-//! `device_events` has ports whose devices are reset or removed.
-//! `board_updates` applies what the board sends; `show`, `rows`, `trace` and
-//! `metrics` answer requests for `server` and `lists`; `reports` are log lines.
+//! the session with the board, `api` has the operator's requests, `changes` those that change the configuration,
+//! `checkpoint` keeps what is forwarded by in a file, `host_key` is this host's key pair. `device_events` has ports whose
+//! devices are reset or removed. `board_updates` applies what the board sends; `show`, `rows`, `trace` and `metrics` answer
+//! requests for `server` and `lists`; `reports` are log lines.
 
 mod addresses;
 mod api;
@@ -24,6 +24,7 @@ pub mod device_state;
 pub mod devices;
 pub mod effects;
 mod execute;
+mod host_key;
 pub mod lists;
 pub mod loops;
 pub mod metrics;

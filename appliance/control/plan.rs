@@ -16,7 +16,7 @@ use std::{
     net::IpAddr,
     sync::Arc,
 };
-use stopover_bbs::model::{HostDetails, MIN_NIC_MTU, Nic, ShortName};
+use stopover_bbs::model::{HostDetails, MIN_NIC_MTU, Nic, PublicKey, ShortName};
 use stopover_config::appliance::{self as config, Appliance};
 use stopover_net::{Mac, VlanId, Vni};
 
@@ -38,8 +38,11 @@ pub struct Facts {
     pub exact: bool,
 }
 
-/// What peers have to know of this machine: of its ports with their MTUs.
-pub fn host_details<'a>(ports: impl Iterator<Item = (&'a config::Port, u16)>) -> HostDetails {
+/// What peers have to know of this machine: of its ports with their MTUs, and its key.
+pub fn host_details<'a>(
+    ports: impl Iterator<Item = (&'a config::Port, u16)>,
+    public_key: Option<PublicKey>,
+) -> HostDetails {
     let mut nics = Vec::new();
     for (port, mtu) in ports {
         let config::Role::Underlay(underlay) = &port.role else { continue };
@@ -52,7 +55,7 @@ pub fn host_details<'a>(ports: impl Iterator<Item = (&'a config::Port, u16)>) ->
     // A device that does not know its MTU is not described.
     nics.retain(|nic| nic.mtu >= MIN_NIC_MTU);
     let capabilities = CAPABILITIES.iter().filter_map(|name| ShortName::new(*name)).collect();
-    HostDetails { nics, capabilities, public_key: None }
+    HostDetails { nics, capabilities, public_key }
 }
 
 /// Everything that the start needs.

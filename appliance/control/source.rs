@@ -80,6 +80,12 @@ impl Source {
         self.path().map(|path| path.with_extension("checkpoint"))
     }
 
+    /// The file with the key of this host: `hv-a.host-key` beside `hv-a.ron`.
+    #[must_use]
+    pub fn host_key_path(&self) -> Option<PathBuf> {
+        self.path().map(|path| path.with_extension("host-key"))
+    }
+
     /// What the state file is to hold.
     #[must_use]
     pub fn state(&self) -> State {

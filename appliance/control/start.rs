@@ -14,6 +14,7 @@ use super::{
     declared::HostIds,
     device_events::DeviceEvents,
     devices::{self, Devices},
+    host_key::{self, HostKeyError},
     loops::Loops,
     numa::Pools,
     open_files,
@@ -32,15 +33,16 @@ use crate::migration::{driver::Migrations, hold::HoldPool};
 use crate::pipeline::ports::Port as StagePort;
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use crossbeam::channel;
 use dpdk::Eal;
 use std::{
     collections::{BTreeSet, VecDeque},
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
-use stopover_bbs::client::{self, Point, Session, SessionConfig, Update};
+use stopover_bbs::client::{self, Point, PublicKey, Session, SessionConfig, Update};
 use stopover_config::appliance::{Appliance, Truth};
 use stopover_net::Vni;
 use uuid::Uuid;
@@ -60,12 +62,38 @@ struct Built {
     segments: BTreeSet<Vni>,
 }
 
-/// Checks what depends on the DPDK of this program, and not on the devices of this machine.
+/// Checks what depends on the DPDK of this program and on the files beside the configuration, and not on the devices of
+/// this machine.
 ///
 /// # Errors
-/// DPDK cannot have so many devices.
-pub fn check(config: &Appliance) -> Result<()> {
-    devices::check_number(config)
+/// DPDK cannot have so many devices, or the key of this host cannot be used.
+pub fn check(config: &Appliance, source: &Source) -> Result<()> {
+    devices::check_number(config)?;
+    if let Some(path) = key_path(config, source) {
+        host_key::read(&path)?;
+    }
+    Ok(())
+}
+
+/// Where the key of this host is. Hosts without a board have none: nobody learns of it.
+fn key_path(config: &Appliance, source: &Source) -> Option<PathBuf> {
+    matches!(config.truth, Truth::Board(_)).then(|| source.host_key_path()).flatten()
+}
+
+/// The public half of this host's key, made at the first start. Where nothing can be written there is none, and the host
+/// forwards all the same.
+fn public_key(config: &Appliance, source: &Source) -> Result<Option<PublicKey>> {
+    let Some(path) = key_path(config, source) else { return Ok(None) };
+    let mut fresh = [0; 32];
+    getrandom::fill(&mut fresh).context("the system has no random numbers")?;
+    match host_key::open(&path, fresh) {
+        Ok(key) => Ok(Some(key)),
+        Err(e @ HostKeyError::NotMade { .. }) => {
+            log::warn!("{e}");
+            Ok(None)
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// What may become a problem on this machine, for the operator.
@@ -83,22 +111,23 @@ pub fn start(
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<Control> {
-    check(&config)?;
+    check(&config, &source)?;
     warnings(&config).iter().for_each(|warning| log::warn!("{warning}"));
     server::prepare_socket_path(&config.ctl)?;
     vhost_sockets::prepare_sockets(&config)?;
     // Before EAL: its thread is to run anywhere.
     let checkpoints = Checkpoints::new(source.checkpoint_path(), config.checkpoint_s)?;
+    let board = BoardLink::new(&config, public_key(&config, &source)?);
     let mut eal_args = config.eal.clone();
     eal_args.extend(config.eal_vdevs().map(|vdev| format!("--vdev={vdev}")));
     let eal = Eal::init(&eal_args)?;
     let Devices { pools, assigned, ready } = Devices::configure(&eal, &config)?;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let Built { mut control, views, segments } =
-        build(config, (source, checkpoints), &facts, assigned.len(), (pools, eal), rt, stop)?;
+        build(config, (source, checkpoints, board), &facts, assigned.len(), (pools, eal), rt, stop)?;
     let restored = control.restore_checkpoint();
     let held = restored.map(|restored| restored.point);
-    if let Some((session, updates)) = open_session(&control.config, &facts, rt, (segments, held)) {
+    if let Some((session, updates)) = open_session(&control, &facts, rt, (segments, held)) {
         control.board.open(session, updates);
         if !(control.await_snapshot() && control.await_board(restored)) {
             // Stopped: there is no state to forward by, so nothing is started.
@@ -120,7 +149,7 @@ pub fn start(
 /// Builds the control thread's state and opens the control socket. `facts`: of the configuration's ports, in their order.
 fn build(
     config: Appliance,
-    (source, checkpoints): (Source, Checkpoints),
+    (source, checkpoints, board): (Source, Checkpoints, BoardLink),
     facts: &[Facts],
     lcores: usize,
     (pools, eal): (Pools, Eal),
@@ -145,7 +174,7 @@ fn build(
     let mut control = Control {
         began: Instant::now(),
         underlay: Underlay::new(plan.underlays),
-        board: BoardLink::new(&config),
+        board,
         hold: HoldPool::new(config.migration.hold_bytes),
         device_events: DeviceEvents::new(&eal, &ports),
         ports,
@@ -180,15 +209,17 @@ fn replica_of(config: &Appliance, plan: &Plan) -> Replica {
 
 /// Registers at the board. From here on the session works by itself.
 fn open_session(
-    config: &Appliance,
+    control: &Control,
     facts: &[Facts],
     rt: &tokio::runtime::Handle,
     (segments, held): (BTreeSet<Vni>, Option<Point>),
 ) -> Option<(Session, channel::Receiver<Update>)> {
+    let config = &control.config;
     let Truth::Board(endpoints) = &config.truth else { return None };
     let mut session_config =
         SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
-    session_config.details = plan::host_details(config.ports.iter().zip(facts.iter().map(|facts| facts.mtu)));
+    let mtus = facts.iter().map(|facts| facts.mtu);
+    session_config.details = plan::host_details(config.ports.iter().zip(mtus), control.board.public_key());
     session_config.interest = plan::interest(config);
     session_config.held = held;
     session_config.settle = SETTLE;

@@ -191,6 +191,7 @@ impl Control {
             config::Role::Vif(_) | config::Role::Segment(_) => Vec::new(),
         };
         let vteps = ports().flat_map(|(_, port, _)| addresses(port)).collect();
-        Some(session.describe(vteps, plan::host_details(ports().map(|(_, port, mtu)| (port, mtu)))))
+        let mtus = ports().map(|(_, port, mtu)| (port, mtu));
+        Some(session.describe(vteps, plan::host_details(mtus, self.board.public_key())))
     }
 }

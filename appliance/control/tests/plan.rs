@@ -5,6 +5,7 @@ use crate::control::declared::{HostIds, changes};
 use crate::control::plan::{Facts, Plan, host_details, interest};
 use crate::pipeline::ports::{Network as PortNetwork, Role};
 use std::path::Path;
+use stopover_bbs::client::PublicKey;
 use stopover_config::appliance::{self as config, Appliance};
 
 const CONFIG: &str = r#"(
@@ -40,15 +41,17 @@ fn plan(tables: &mut Tables) -> Plan {
 
 #[test]
 fn underlay_ports_are_the_nics_that_peers_know() {
-    let details = host_details(appliance().ports.iter().zip([1600, 1500, 1500]));
+    let key = PublicKey::new([7; 32]);
+    let details = host_details(appliance().ports.iter().zip([1600, 1500, 1500]), key);
     let [nic] = &details.nics[..] else { panic!("{details:?}") };
     assert_eq!((nic.name.as_str(), nic.address, nic.mtu), ("ul0", ip("10.0.0.1"), 1600));
     assert_eq!(
         details.capabilities.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["vxlan", "end-markers"]
     );
-    assert_eq!(details.public_key, None);
-    assert!(host_details(appliance().ports.iter().zip([67, 1500, 1500])).nics.is_empty(), "not an MTU");
+    assert_eq!(details.public_key, key);
+    let details = host_details(appliance().ports.iter().zip([67, 1500, 1500]), None);
+    assert!(details.nics.is_empty(), "not an MTU");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn copies_of_an_unlocked_node_end_in_two_steps() {
 #[test]
 fn published_revision_is_acknowledged_once_every_lcore_has_passed_it() {
     let (mut tables, _views) = Tables::new(1).unwrap();
-    let mut board = BoardLink::new(&appliance());
+    let mut board = BoardLink::new(&appliance(), None);
     assert_eq!(board.epoch_poll(), None);
     board.on_applied(7);
     board.on_published(tables.publish());
@@ -56,7 +56,7 @@ fn published_revision_is_acknowledged_once_every_lcore_has_passed_it() {
 
 #[test]
 fn stale_entries_are_due_after_their_time() {
-    let mut board = BoardLink::new(&appliance());
+    let mut board = BoardLink::new(&appliance(), None);
     let stale_ms = appliance().stale_ms;
     board.on_other_branch();
     assert_eq!(board.next_timeout(), None, "its snapshot is not complete");
@@ -68,7 +68,7 @@ fn stale_entries_are_due_after_their_time() {
 
 #[test]
 fn closed_channel_does_not_end_every_sleep() {
-    let mut board = BoardLink::new(&appliance());
+    let mut board = BoardLink::new(&appliance(), None);
     let (sender, updates) = channel::unbounded();
     board.replace(updates);
     sender.send(Update::Connected { stream: 3 }).unwrap();

@@ -44,6 +44,7 @@ impl Board {
         let before = self.state.hosts.get(&id).map(|h| (h.record.up, h.session, h.instance));
         let declared =
             self.state.hosts.get(&id).is_some_and(|h| h.record.declared_by == DeclaredBy::Operator);
+        let new_key = self.new_key(id, &r);
         let record = HostRecord {
             name: r.host.clone(),
             vteps: r.vteps,
@@ -67,11 +68,24 @@ impl Board {
             self.drop_deferred(id, |_| true);
         }
         self.push_registered(&r.host, r.instance, before, declared);
+        if let Some(text) = new_key {
+            self.push_event(EventKind::HostReplaced, text);
+        }
         if let Some(text) = forked {
             self.push_event_once(EventKind::Lineage, text);
         }
         let number = u64::from(self.settings.run) << 32 | u64::from(session);
         Ok(Outcome::Registered { host_id: id, session: number, revision: 0 })
+    }
+
+    /// What the operator has to know if the host had another key before: by its key other hosts know it.
+    fn new_key(&self, id: u32, r: &Registration) -> Option<String> {
+        let before = self.state.hosts.get(&id)?.record.details.public_key?;
+        let now = r.details.public_key;
+        (now != Some(before)).then(|| {
+            let now = now.map_or_else(|| "no public key".to_owned(), |key| format!("the public key {key}"));
+            format!("host {} has {now} now, and had {before} before", r.host)
+        })
     }
 
     /// The event of a registration. `before`: whether the host was up, its session and its process.

@@ -317,6 +317,35 @@ fn what_the_board_does_by_itself_fits_into_a_transaction() {
     }
 }
 
+/// Another key under the name of a host, or none any more, is an event, also after a restart of the board.
+#[test]
+fn another_key_of_a_host_is_an_event() {
+    let mut rig = Rig::new(1000);
+    let register = |rig: &mut Rig, key: Option<u8>| {
+        let public_key = key.and_then(|byte| PublicKey::new([byte; 32]));
+        let details = HostDetails { public_key, ..HostDetails::default() };
+        let registration = Registration { details: details.into(), ..support::rival(0, false) };
+        let applied = rig.apply(None, Command::Register(registration));
+        assert!(applied.result.is_ok());
+        let about_keys = applied.events.into_iter().filter(|event| event.text.contains("public key"));
+        about_keys.map(|event| (event.kind, event.text)).collect::<Vec<_>>()
+    };
+    for key in [None, Some(7), Some(7)] {
+        assert_eq!(register(&mut rig, key), [], "{key:?}");
+    }
+    rig.restart();
+    let (old, new) = ("07".repeat(32), "08".repeat(32));
+    for (key, expected) in [
+        (Some(8), format!(" has the public key {new} now, and had {old} before")),
+        (None, format!(" has no public key now, and had {new} before")),
+    ] {
+        let [(kind, text)] = &register(&mut rig, key)[..] else { panic!("one event") };
+        assert_eq!(*kind, EventKind::HostReplaced);
+        assert!(text.ends_with(&expected), "{text}");
+        assert_eq!(register(&mut rig, key), [], "once");
+    }
+}
+
 /// The record has the details of the last registration, also after a restart of the board.
 #[test]
 fn a_host_has_the_details_of_its_last_registration() {
