@@ -29,6 +29,7 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "stopover-lockfree", uses: &[] },
     crates::Rule { package: "stopover-logging", uses: &[] },
     crates::Rule { package: "stopover-net", uses: &[] },
+    crates::Rule { package: "stopover-pki", uses: &["stopover-net"] },
     // Tools and tests, which nothing else uses.
     crates::Rule {
         package: "stopover-board-faults",
