@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`model`] | the types: host, network, member, node, change, event | anything else |
 //! | [`proto`] | the generated gRPC types, and their conversion to and from the model | sockets, state |
+//! | `access` | who may do what | the rest |
 //! | `board` | the pure state machine: a command in, changes and records out | clocks, files, sockets |
 //! | `table` | records as tables, keys and bytes | what the records mean |
 //! | `store` | tables on stable storage, consistent views of them | what the records mean |
@@ -11,9 +12,11 @@
 //! | `server` | gRPC, the one writing thread, watches, metrics | rules of state changes |
 //! | [`client`] | an appliance's session and the operator's calls | the server |
 //!
-//! `board`, `store`, `records` and `server` are built with the feature `server` (default); a crate that only talks to a
+//! `access`, `board`, `store`, `records` and `server` are built with the feature `server` (default); a crate that only talks to a
 //! board does without.
 
+#[cfg(feature = "server")]
+pub mod access;
 #[cfg(feature = "server")]
 pub mod board;
 pub mod client;

@@ -67,6 +67,7 @@ impl Serve {
             Some(path) => {
                 let file = stopover_config::bbs::load(path)?;
                 let mut config = ServerConfig::new(file.listen);
+                config.unix = file.unix;
                 config.metrics = file.metrics;
                 config.heartbeat = file.heartbeat;
                 config.lease = file.host_timeout;

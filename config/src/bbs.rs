@@ -29,11 +29,25 @@ pub mod defaults {
     pub const WATCHER_BACKLOG: usize = 65_536;
 }
 
+/// What users of this machine are to the board, by their numbers, on its Unix sockets. Root and the board's own user are
+/// operators and hosts without being listed; others that are not listed are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnixUsers {
+    /// May change what the board holds.
+    pub operators: BTreeSet<u32>,
+    /// May read.
+    pub observers: BTreeSet<u32>,
+    /// Whose appliances may act for any host.
+    pub hosts: BTreeSet<u32>,
+}
+
 /// A checked board configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bbs {
     /// Where gRPC is served; at least one, no two alike. A TCP host is an IP address here.
     pub listen: Vec<Endpoint>,
+    /// Who is what on Unix sockets.
+    pub unix: UnixUsers,
     /// The store's file, absolute.
     pub store: PathBuf,
     /// Where Prometheus scrapes, if anywhere.
@@ -56,6 +70,8 @@ pub struct Bbs {
 #[serde(rename = "bbs", deny_unknown_fields)]
 struct RawBbs {
     listen: Vec<String>,
+    #[serde(default)]
+    unix: RawUsers,
     store: String,
     metrics: Option<String>,
     heartbeat_ms: Option<i64>,
@@ -64,6 +80,14 @@ struct RawBbs {
     forget_after_s: Option<i64>,
     history: Option<i64>,
     watcher_backlog: Option<i64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename = "unix", deny_unknown_fields, default)]
+struct RawUsers {
+    operators: Vec<i64>,
+    observers: Vec<i64>,
+    hosts: Vec<i64>,
 }
 
 /// Reads and checks the file at `path`.
@@ -84,6 +108,11 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
     let flood_grace_s = read::number("flood_grace_s", raw.flood_grace_s, 60, 0..=86_400, "seconds")?;
     Ok(Bbs {
         listen,
+        unix: UnixUsers {
+            operators: users("unix.operators", &raw.unix.operators)?,
+            observers: users("unix.observers", &raw.unix.observers)?,
+            hosts: users("unix.hosts", &raw.unix.hosts)?,
+        },
         store: read::absolute("store", &raw.store)?,
         metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
         heartbeat: Duration::from_millis(heartbeat_ms),
@@ -139,6 +168,21 @@ fn listen(raw: &[String]) -> Checked<Vec<Endpoint>> {
     Ok(listen)
 }
 
+/// Users by number.
+fn users(at: &str, raw: &[i64]) -> Checked<BTreeSet<u32>> {
+    let one = |(i, uid): (usize, &i64)| {
+        u32::try_from(*uid).ok().filter(|uid| *uid != u32::MAX).ok_or_else(|| {
+            fault(
+                format!("{at}[{i}]"),
+                format!("{uid}"),
+                "the number of a user, 0 to 4294967294",
+                "`id -u NAME` prints it",
+            )
+        })
+    };
+    raw.iter().enumerate().map(one).collect()
+}
+
 /// Heartbeat interval and host timeout in milliseconds; the timeout is at least two heartbeats.
 fn timeouts(heartbeat_ms: Option<i64>, host_timeout_ms: Option<i64>) -> Checked<(u64, u64)> {
     let heartbeat_ms =
@@ -175,6 +219,18 @@ mod tests {
         assert_eq!(b.listen, vec![Endpoint::Unix("/run/bbs.sock".into())]);
         assert_eq!((b.heartbeat.as_millis(), b.host_timeout.as_millis()), (1000, 5000));
         assert_eq!((b.history, b.watcher_backlog, b.metrics), (100_000, 65_536, None));
+    }
+
+    #[test]
+    fn users_of_unix_sockets_are_named_by_number() {
+        let b = check("(listen: [\"unix:/b\"], store: \"/x\", unix: (operators: [1000, 0], hosts: [7]))")
+            .unwrap();
+        let UnixUsers { operators, observers, hosts } = b.unix;
+        assert_eq!((operators, observers, hosts), ([0, 1000].into(), [].into(), [7].into()));
+        let e = check("(listen: [\"unix:/b\"], store: \"/x\", unix: (observers: [5, -1]))").unwrap_err();
+        let expected = "unix.observers[1]: found -1; expected the number of a user, 0 to 4294967294; hint: `id -u NAME` \
+                        prints it";
+        assert!(e.ends_with(expected), "{e}");
     }
 
     #[test]

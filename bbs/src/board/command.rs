@@ -165,13 +165,16 @@ pub enum Command {
     Tick,
 }
 
+/// The originator of a change without a session whose name is not known.
+pub const UNNAMED: &str = "operator";
+
 /// The originator of a change, for events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Actor {
     /// The board itself, because of a deadline or as the consequence of another change.
     Board,
-    /// The operator, or an orchestrator.
-    Operator,
+    /// An operator, or an orchestrator: its role and name.
+    Named(String),
     /// A host.
     Host(Session),
     /// A process that registers a host.
@@ -182,7 +185,7 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Board => f.write_str("board"),
-            Self::Operator => f.write_str("operator"),
+            Self::Named(by) => f.write_str(by),
             Self::Host(Session { host, number }) => write!(f, "host {host} (session {number:#x})"),
             Self::Process(host, instance) => write!(f, "host {host} (instance {})", instance.simple()),
         }
@@ -190,7 +193,7 @@ impl fmt::Display for Actor {
 }
 
 impl Command {
-    pub(super) fn actor(&self) -> Actor {
+    pub(super) fn actor(&self, caller: &str) -> Actor {
         match self {
             Self::Register(r) => Actor::Process(r.host.clone(), r.instance),
             Self::Heartbeat(session)
@@ -207,9 +210,9 @@ impl Command {
             | Self::CompleteMigration { by, .. }
             | Self::AbortMigration { by, .. } => match by {
                 Principal::Host(session) => Actor::Host(session.clone()),
-                Principal::Operator => Actor::Operator,
+                Principal::Operator => Actor::Named(caller.to_owned()),
             },
-            Self::Declare(_) | Self::Delete(_) | Self::Load(_) => Actor::Operator,
+            Self::Declare(_) | Self::Delete(_) | Self::Load(_) => Actor::Named(caller.to_owned()),
             Self::Acked(_) | Self::Tick => Actor::Board,
         }
     }

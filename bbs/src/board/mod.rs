@@ -46,7 +46,7 @@ mod state;
 
 pub use absent::Absence;
 pub use barriers::BARRIER_MS;
-pub use command::{Applied, Command, Key, Now, Outcome, Principal, Refusal, Session, Ticket};
+pub use command::{Applied, Command, Key, Now, Outcome, Principal, Refusal, Session, Ticket, UNNAMED};
 pub use ips::{Hold, Ips};
 pub use keys::REMEMBERED;
 pub use lineage::{Lineage, RUNS_KEPT, Relation, Run};
@@ -275,12 +275,17 @@ impl Board {
 
     /// Executes one command. A refused command changes nothing, except that it is a sign of life of its host.
     pub fn apply(&mut self, now: Now, key: Option<Key>, command: Command) -> Applied {
+        self.apply_by(now, UNNAMED, key, command)
+    }
+
+    /// The same. Without a session, the command is of `by`: a role and a name.
+    pub fn apply_by(&mut self, now: Now, by: &str, key: Option<Key>, command: Command) -> Applied {
         if let Some(result) = key.as_ref().and_then(|key| self.keys.lookup(key)) {
             return Applied { result, commits: Vec::new(), writes: Vec::new(), events: Vec::new() };
         }
         // A session ends with the process: a registration that is repeated after a restart must be executed again.
         let durable_key = !matches!(command, Command::Register(_));
-        self.actor = command.actor();
+        self.actor = command.actor(by);
         let called = self.actor != Actor::Board;
         let mut result = self.run(now, command);
         if called && let (Ok(_), Err(refusal)) = (&result, self.check_size()) {

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     board::{
-        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Refusal, Settings, record::Commit,
+        Absence, Applied, Board, Command, Key, Lineage, Now, Outcome, Refusal, Settings, UNNAMED,
+        record::Commit,
     },
     model::{Event, EventKind},
     store::{Store, StoreError},
@@ -38,8 +39,9 @@ type Query = Box<dyn FnOnce(&Board) + Send>;
 
 enum Job {
     Apply {
+        by: String,
         key: Option<Key>,
-        command: Command,
+        command: Box<Command>,
         answer: oneshot::Sender<Answer>,
         progress: Option<mpsc::UnboundedSender<u64>>,
     },
@@ -145,20 +147,24 @@ async fn tick(jobs: mpsc::WeakSender<Job>, every: Duration) {
 }
 
 impl Engine {
-    /// Executes a command. Returns when the result is durable.
+    /// Executes a command of the board itself, or of an operator without a name. Returns when the result is durable.
     pub async fn apply(&self, key: Option<Key>, command: Command) -> Result<Answer, Stopped> {
-        self.apply_with_progress(key, command, None).await
+        self.apply_by(UNNAMED.to_owned(), key, command, None).await
     }
 
-    /// Like [`Engine::apply`]; `progress` receives how many records are written.
-    pub async fn apply_with_progress(
+    /// Executes a command of `by`, a role and a name. `progress` receives how many records are written.
+    pub async fn apply_by(
         &self,
+        by: String,
         key: Option<Key>,
         command: Command,
         progress: Option<mpsc::UnboundedSender<u64>>,
     ) -> Result<Answer, Stopped> {
         let (answer, result) = oneshot::channel();
-        self.jobs.send(Job::Apply { key, command, answer, progress }).await.map_err(|_| Stopped)?;
+        self.jobs
+            .send(Job::Apply { by, key, command: Box::new(command), answer, progress })
+            .await
+            .map_err(|_| Stopped)?;
         result.await.map_err(|_| Stopped)
     }
 
@@ -267,8 +273,8 @@ impl Worker {
             match job {
                 Job::Tick => tick = true,
                 Job::Query(query) => queries.push(query),
-                Job::Apply { key, command, answer, progress } => {
-                    let result = self.apply(now, key, command, &mut batch)?;
+                Job::Apply { by, key, command, answer, progress } => {
+                    let result = self.apply(now, &by, key, *command, &mut batch)?;
                     batch.answers.push((answer, result));
                     batch.progress.extend(progress);
                 }
@@ -276,7 +282,7 @@ impl Worker {
         }
         // After the calls: one of them may be the heartbeat of a host whose lease is about to expire.
         if tick && self.read_only.time_passes() {
-            let _ = self.apply(now, None, Command::Tick, &mut batch)?;
+            let _ = self.apply(now, UNNAMED, None, Command::Tick, &mut batch)?;
         }
         self.commit(batch)?;
         for query in queries {
@@ -289,6 +295,7 @@ impl Worker {
     fn apply(
         &mut self,
         now: Now,
+        by: &str,
         key: Option<Key>,
         command: Command,
         batch: &mut Batch,
@@ -299,7 +306,7 @@ impl Worker {
             self.metrics.count_command(Some(&refusal));
             return Ok(Err(refusal));
         }
-        let Applied { result, commits, writes, events } = self.board.apply(now, key, command);
+        let Applied { result, commits, writes, events } = self.board.apply_by(now, by, key, command);
         self.metrics.count_command(result.as_ref().err());
         let limits = self.writer.limits();
         limits.check(&writes).map_err(Failure::TooLarge)?;

@@ -2,6 +2,7 @@
 //! other as the reader takes them. A record that cannot be read is left out; the list ends with an error that names it.
 
 use super::{
+    door::Grant,
     rpc::{Answers, Rpc},
     wait_for_stop,
     watchers::Watchers,
@@ -251,14 +252,14 @@ pub(super) fn watchers(watchers: &Watchers, after: u64, limit: usize) -> v1::Lis
 }
 
 /// The event log; with `follow`, then also new events.
-pub(super) fn events(rpc: Rpc, request: &v1::EventsRequest) -> Answers<v1::EventsResponse> {
+pub(super) fn events(rpc: Rpc, grant: Grant, request: &v1::EventsRequest) -> Answers<v1::EventsResponse> {
     let (out, answers) = mpsc::channel(4);
     let v1::EventsRequest { mut after, follow } = *request;
     tokio::spawn(async move {
         // Before the log is read, so that no event is lost between the two.
         let mut live = rpc.events.subscribe();
         loop {
-            let store = rpc.store.clone();
+            let store = rpc.door.store(&grant);
             let read =
                 tokio::task::spawn_blocking(move || store.view()?.page::<Event>(Some(after), usize::MAX))
                     .await;

@@ -1,7 +1,10 @@
 //! The bulk load. Enters: a stream of rows, each checked for its form. Leaves: one command with all of them. An incomplete
 //! stream, or a single bad row, changes nothing.
 
-use super::rpc::{Answers, Fingerprint, Rpc};
+use super::{
+    door::Grant,
+    rpc::{Answers, Fingerprint, Rpc},
+};
 use crate::{
     board::{Command, Key, Outcome, Refusal},
     model::{Row, RowError},
@@ -22,10 +25,14 @@ const ERRORS_NAMED: usize = 20;
 
 type Out = mpsc::Sender<Result<v1::LoadProgress, Status>>;
 
-pub(super) fn load(rpc: Rpc, requests: Streaming<v1::LoadRequest>) -> Answers<v1::LoadProgress> {
+pub(super) fn load(
+    rpc: Rpc,
+    grant: Grant,
+    requests: Streaming<v1::LoadRequest>,
+) -> Answers<v1::LoadProgress> {
     let (out, answers) = mpsc::channel(16);
     tokio::spawn(async move {
-        if let Err(status) = run(&rpc, requests, &out).await {
+        if let Err(status) = run(&rpc, &grant, requests, &out).await {
             // The caller may have disconnected.
             let _ = out.send(Err(status)).await;
         }
@@ -45,7 +52,12 @@ struct Received {
     wrong: u64,
 }
 
-async fn run(rpc: &Rpc, requests: Streaming<v1::LoadRequest>, out: &Out) -> Result<(), Status> {
+async fn run(
+    rpc: &Rpc,
+    grant: &Grant,
+    requests: Streaming<v1::LoadRequest>,
+    out: &Out,
+) -> Result<(), Status> {
     let Received { key, rows, errors, wrong } = receive(rpc, requests, out).await?;
     if wrong > 0 {
         send_step(out, refused(errors, wrong)).await;
@@ -54,7 +66,7 @@ async fn run(rpc: &Rpc, requests: Streaming<v1::LoadRequest>, out: &Out) -> Resu
     let count = rows.len() as u64;
     send_step(out, Step::Checking(count)).await;
     let (progress, mut written) = mpsc::unbounded_channel();
-    let apply = rpc.engine.apply_with_progress(Some(key), Command::Load(rows), Some(progress));
+    let apply = rpc.door.apply_with_progress(grant, key, Command::Load(rows), progress);
     let mut apply = std::pin::pin!(apply);
     let result = loop {
         tokio::select! {

@@ -1,7 +1,10 @@
 //! Figures for Prometheus, served as text on `/metrics`.
 
 use super::watchers::{Summary, Watchers};
-use crate::board::{Counts, Refusal};
+use crate::{
+    access::Role,
+    board::{Counts, Refusal},
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, prometheus_text},
@@ -33,6 +36,7 @@ pub struct Metrics {
     members: Number,
     commands: Counter,
     refused: Family<LabelSet, Counter>,
+    denied: Family<LabelSet, Counter>,
     transaction_seconds: Histogram,
     read_only: Number,
     free_bytes: Number,
@@ -52,6 +56,10 @@ impl Default for Metrics {
         for reason in ["conflict", "session", "malformed", "read_only", "other"] {
             let _from_zero = refused.get_or_create(&[("reason", reason)]);
         }
+        let denied = Family::<LabelSet, Counter>::default();
+        for role in Role::ALL.iter().map(|role| role.name()).chain(["nobody"]) {
+            let _from_zero = denied.get_or_create(&[("role", role)]);
+        }
         Self {
             revision: Number::default(),
             hosts: Family::default(),
@@ -60,6 +68,7 @@ impl Default for Metrics {
             members: Number::default(),
             commands: Counter::default(),
             refused,
+            denied,
             // 100 µs to 6.6 s.
             transaction_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 17)),
             read_only: Number::default(),
@@ -104,6 +113,11 @@ impl Metrics {
         self.count_refused("malformed");
     }
 
+    /// A call of a caller that may not make it. The role is "nobody" of one that is not known.
+    pub(super) fn count_denied(&self, role: &'static str) {
+        self.denied.get_or_create(&[("role", role)]).inc();
+    }
+
     fn count_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
     }
@@ -123,6 +137,7 @@ impl Metrics {
         r.register("members", "Memberships", self.members.clone());
         r.register("commands", "Commands applied or refused", self.commands.clone());
         r.register("refused", "Calls refused, by reason", self.refused.clone());
+        r.register("denied", "Calls of callers that may not make them, by role", self.denied.clone());
         let transactions = self.transaction_seconds.clone();
         r.register_with_unit("transaction", "Duration of store transactions", Unit::Seconds, transactions);
         let help = "1 while the board takes no writes: its disk is full, or a record is unreadable";

@@ -2,12 +2,14 @@
 //! migration waits for them.
 
 use super::{
+    door::Grant,
     engine::Engine,
     rpc::{Answers, Fingerprint, Rpc},
     wait_for_stop,
     watchers::Watchers,
 };
 use crate::{
+    access::{Action, HostCall, OperatorCall},
     board::{Command, Key, Outcome, Principal, Ticket},
     model::{Migration, MigrationState},
     proto::{migration, parse, v1},
@@ -31,11 +33,11 @@ const BARRIER_EVERY: Duration = Duration::from_millis(2);
 /// Migrations of one message. One may have 256 deferred claims of 16 addresses: some 100 KiB.
 const CHUNK: usize = 32;
 
-/// Whose service a call is of.
+/// Whose service a call is of, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
-    Host,
-    Operator,
+    Host(HostCall),
+    Operator(OperatorCall),
 }
 
 type Answer = Result<Response<v1::MigrationResponse>, Status>;
@@ -49,12 +51,16 @@ impl Rpc {
         session_ref: Option<v1::SessionRef>,
         key: &[u8],
         whole: &M,
-    ) -> Result<(Principal, Key), Status> {
+    ) -> Result<(Grant, Principal, Key), Status> {
         // `whole` is without its session: the same request repeated in a later session is the same.
-        if caller == Caller::Host {
-            let (session, key) = self.session_with_key(extensions, session_ref, whole)?;
-            return Ok((Principal::Host(session), key));
-        }
+        let call = match caller {
+            Caller::Host(call) => {
+                let (grant, session, key) = self.session_with_key(extensions, call, session_ref, whole)?;
+                return Ok((grant, Principal::Host(session), key));
+            }
+            Caller::Operator(call) => call,
+        };
+        let grant = self.door.admit(extensions, Action::Operator(call))?;
         if session_ref.is_some() {
             return self.checked(Err(parse::BadField::new(
                 "session_ref",
@@ -63,11 +69,11 @@ impl Rpc {
             )));
         }
         let id = self.checked(parse::id("key", key))?;
-        Ok((Principal::Operator, Key { id, fingerprint: Fingerprint::of(whole) }))
+        Ok((grant, Principal::Operator, Key { id, fingerprint: Fingerprint::of(whole) }))
     }
 
-    async fn apply_migration(&self, key: Key, command: Command) -> Answer {
-        match self.apply(Some(key), command).await? {
+    async fn apply_migration(&self, grant: &Grant, key: Key, command: Command) -> Answer {
+        match self.door.apply(grant, Some(key), command).await? {
             Outcome::Migration { id, generation, state, revision } => {
                 Ok(Response::new(v1::MigrationResponse {
                     migration: id,
@@ -83,7 +89,7 @@ impl Rpc {
     pub(super) async fn begin(&self, caller: Caller, request: Request<v1::BeginMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
+        let (grant, by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
         let command = Command::BeginMigration {
             by,
             nodes: self.checked(migration::node_list(m.nodes))?,
@@ -93,7 +99,7 @@ impl Rpc {
             lease_ms: self.checked(migration::lease_ms(m.lease_ms))?,
             renew: Some(m.renew).filter(|id| *id != 0),
         };
-        self.apply_migration(key, command).await
+        self.apply_migration(&grant, key, command).await
     }
 
     pub(super) async fn complete(
@@ -103,36 +109,38 @@ impl Rpc {
     ) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
+        let (grant, by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let at = self.checked(migration::optional_host("at", m.at))?;
         let cause = self.checked(migration::cause(m.cause))?;
-        self.apply_migration(key, Command::CompleteMigration { by, ticket, at, cause }).await
+        self.apply_migration(&grant, key, Command::CompleteMigration { by, ticket, at, cause }).await
     }
 
     pub(super) async fn abort(&self, caller: Caller, request: Request<v1::AbortMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
+        let (grant, by, key) = self.principal_with_key(caller, &extensions, session_ref, &m.key, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let cause = self.checked(migration::cause(m.cause))?;
-        self.apply_migration(key, Command::AbortMigration { by, ticket, cause }).await
+        self.apply_migration(&grant, key, Command::AbortMigration { by, ticket, cause }).await
     }
 
     pub(super) async fn report(&self, request: Request<v1::ReportMigrationRequest>) -> Answer {
         let (_, extensions, mut m) = request.into_parts();
         let session_ref = m.session_ref.take();
-        let (session, key) = self.session_with_key(&extensions, session_ref, &m)?;
+        let call = HostCall::ReportMigration;
+        let (grant, session, key) = self.session_with_key(&extensions, call, session_ref, &m)?;
         let ticket = Ticket { migration: m.migration, generation: m.generation };
         let report = self.checked(parse::required("report", m.report))?.into();
-        self.apply_migration(key, Command::ReportMigration { session, ticket, report }).await
+        self.apply_migration(&grant, key, Command::ReportMigration { session, ticket, report }).await
     }
 
     pub(super) async fn list_all(
         &self,
+        grant: &Grant,
         m: v1::ListMigrationsRequest,
     ) -> Result<Answers<v1::ListMigrationsResponse>, Status> {
-        let store = self.store.clone();
+        let store = self.door.store(grant);
         let all = tokio::task::spawn_blocking(move || {
             let view = store.view()?;
             match m.migration {

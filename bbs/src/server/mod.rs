@@ -3,7 +3,8 @@
 //! | File | Contents |
 //! |---|---|
 //! | `listen` | sockets; the place for TLS |
-//! | `identity` | the identity of callers |
+//! | `caller` | whom a connection is of |
+//! | `door` | the only way of a call to the board's thread and store |
 //! | `services`, `rpc` | the services: messages are checked and passed to the engine |
 //! | `load`, `lists`, `watch` | their streaming calls |
 //! | `migrations` | calls about migrations, and acknowledgements for their barriers |
@@ -17,11 +18,12 @@
 //! | `watchers`, `metrics` | the open watches and figures for the operator |
 
 mod backup;
+mod caller;
 mod cursor;
+mod door;
 mod engine;
 mod follower;
 mod history;
-mod identity;
 pub mod inspect;
 mod listen;
 mod lists;
@@ -37,10 +39,10 @@ mod watch;
 mod watchers;
 mod writer;
 
+pub use caller::Proof;
 pub use engine::{Engine, Started, Stopped, start as start_engine};
 pub use follower::{Follower, Frame, Held, Interest};
 pub use history::{History, Since};
-pub use identity::Proven;
 pub use metrics::Metrics;
 pub use read_only::{RESERVE, ROOM};
 pub use restore::restore;
@@ -59,6 +61,7 @@ use crate::{
     store::Store,
 };
 use anyhow::Context;
+use caller::Transport;
 use listen::Listener;
 use std::{
     net::SocketAddr,
@@ -66,7 +69,10 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use stopover_config::{Endpoint, bbs::defaults};
+use stopover_config::{
+    Endpoint,
+    bbs::{UnixUsers, defaults},
+};
 use tokio::{sync::watch as signal, task::JoinSet};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 
@@ -80,6 +86,8 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 pub struct ServerConfig {
     /// Where gRPC is served.
     pub listen: Vec<Endpoint>,
+    /// What the users of this machine are.
+    pub unix: UnixUsers,
     /// Where Prometheus scrapes.
     pub metrics: Option<SocketAddr>,
     /// Interval at which hosts are to send heartbeats.
@@ -102,6 +110,7 @@ impl ServerConfig {
     pub fn new(listen: Vec<Endpoint>) -> Self {
         Self {
             listen,
+            unix: UnixUsers::default(),
             metrics: None,
             heartbeat: Duration::from_millis(defaults::HEARTBEAT_MS),
             lease: Duration::from_millis(defaults::HOST_TIMEOUT_MS),
@@ -155,11 +164,11 @@ impl Server {
         let Started { engine, history, lineage, events, barriers, failed, read_only, thread } = started;
         let (stop, stopping) = signal::channel(false);
         tokio::spawn(migrations::forward_acks(engine.clone(), watchers.clone(), barriers, stopping.clone()));
+        let users = caller::Users::new(config.unix);
         let service = rpc::Rpc {
-            engine,
+            door: door::Door::new(engine, store, users, metrics.clone()),
             history,
             lineage,
-            store,
             events,
             watchers: watchers.clone(),
             read_only,
@@ -247,7 +256,12 @@ fn serve(
                 .max_encoding_message_size(MAX_MESSAGE_BYTES)
         };
     }
+    let transport = match listener {
+        Listener::Tcp(_) => Transport::Tcp,
+        Listener::Unix(..) => Transport::Unix,
+    };
     let router = tonic::transport::Server::builder()
+        .layer(caller::layer(transport))
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))

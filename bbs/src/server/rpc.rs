@@ -1,14 +1,19 @@
 //! What all services of the board have in common: the board behind them, and the check of a host's calls.
 
-use super::{engine::Engine, history::History, identity, metrics::Metrics, watchers::Watchers};
+use super::{
+    door::{Door, Grant},
+    history::History,
+    metrics::Metrics,
+    watchers::Watchers,
+};
 use crate::{
+    access::{Action, HostCall},
     board::{Command, Key, Lineage, Outcome, Session},
     model::Event,
     proto::{
         parse::{self, SessionRef},
         v1,
     },
-    store::Store,
 };
 use prost::Message;
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -22,10 +27,9 @@ pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 /// The services. Cloned for each of them and for each listener.
 #[derive(Clone)]
 pub(super) struct Rpc {
-    pub engine: Engine,
+    pub door: Door,
     pub history: Arc<History>,
     pub lineage: Arc<Lineage>,
-    pub store: Arc<dyn Store>,
     pub events: broadcast::Sender<Event>,
     pub watchers: Arc<Watchers>,
     /// Why the board takes no writes, if it does not.
@@ -63,16 +67,13 @@ pub(super) fn unexpected(outcome: &Outcome) -> Status {
 }
 
 impl Rpc {
-    pub(super) async fn apply(&self, key: Option<Key>, command: Command) -> Result<Outcome, Status> {
-        Ok(self.engine.apply(key, command).await??)
-    }
-
     pub(super) async fn commit(
         &self,
+        grant: &Grant,
         key: Key,
         command: Command,
     ) -> Result<Response<v1::CommitResponse>, Status> {
-        match self.apply(Some(key), command).await? {
+        match self.door.apply(grant, Some(key), command).await? {
             Outcome::Done { revision } => Ok(Response::new(v1::CommitResponse { revision })),
             other => Err(unexpected(&other)),
         }
@@ -90,22 +91,24 @@ impl Rpc {
     pub(super) fn session_ref(
         &self,
         extensions: &tonic::Extensions,
+        call: HostCall,
         session_ref: Option<v1::SessionRef>,
-    ) -> Result<(SessionRef, Session), Status> {
+    ) -> Result<(Grant, SessionRef, Session), Status> {
         let session_ref = self.checked(SessionRef::parse(session_ref))?;
-        identity::authorize_host(extensions, &session_ref.host)?;
+        let grant = self.door.admit(extensions, Action::Host(call, &session_ref.host))?;
         let session = Session { host: session_ref.host.clone(), number: session_ref.session };
-        Ok((session_ref, session))
+        Ok((grant, session_ref, session))
     }
 
     pub(super) fn session_with_key<M: Message>(
         &self,
         extensions: &tonic::Extensions,
+        call: HostCall,
         session_ref: Option<v1::SessionRef>,
         whole: &M,
-    ) -> Result<(Session, Key), Status> {
-        let (session_ref, session) = self.session_ref(extensions, session_ref)?;
+    ) -> Result<(Grant, Session, Key), Status> {
+        let (grant, session_ref, session) = self.session_ref(extensions, call, session_ref)?;
         let id = self.checked(session_ref.key())?;
-        Ok((session, Key { id, fingerprint: Fingerprint::of(whole) }))
+        Ok((grant, session, Key { id, fingerprint: Fingerprint::of(whole) }))
     }
 }

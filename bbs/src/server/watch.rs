@@ -2,13 +2,15 @@
 //! of this watcher waits for it.
 
 use super::{
+    door::Grant,
     follower::{Follower, Frame, Held, Interest},
-    identity, refuse,
+    refuse,
     rpc::{Answers, Rpc},
     wait_for_stop,
     watchers::Entry,
 };
 use crate::{
+    access::{Action, HostCall, ObserverCall},
     board::{Command, Session},
     model::{Change, Feature, Features},
     proto::{
@@ -97,37 +99,52 @@ struct Inbox {
     arrived: Notify,
 }
 
+/// A watch that was decided. `host` = for which it may be; `None` = for no host.
+struct Admitted {
+    grant: Grant,
+    host: Option<HostName>,
+}
+
+/// Passes the door, as a host or as an observer.
+fn admit(rpc: &Rpc, by: By, extensions: &Extensions, start: &Start) -> Result<Admitted, Status> {
+    let as_observer = || {
+        let grant = rpc.door.admit(extensions, Action::Observer(ObserverCall::Watch))?;
+        Ok(Admitted { grant, host: None })
+    };
+    let host = match HostName::new(start.name.as_str()) {
+        _ if by == By::Observer => return as_observer(),
+        Ok(host) => host,
+        Err(_) if start.session == 0 => return as_observer(),
+        Err(e) => return Err(Status::invalid_argument(format!("start.name: {e}"))),
+    };
+    match rpc.door.admit(extensions, Action::Host(HostCall::Watch, &host)) {
+        Ok(grant) => Ok(Admitted { grant, host: Some(host) }),
+        Err(_) if start.session == 0 => as_observer(),
+        Err(denied) => Err(denied),
+    }
+}
+
 /// The session of the watch, which the board is notified of. A watch of version 0.1 names no session: then it belongs to
 /// the host of its name, if the host's session has no watch.
 async fn session(
     rpc: &Rpc,
-    by: By,
-    extensions: &Extensions,
-    name: &str,
+    Admitted { grant, host }: &Admitted,
     number: u64,
     peer: &str,
 ) -> Result<Option<Session>, Status> {
-    if by == By::Observer {
-        return Ok(None);
-    }
-    let host = match HostName::new(name) {
-        Ok(host) => host,
-        Err(_) if number == 0 => return Ok(None),
-        Err(e) => return Err(Status::invalid_argument(format!("start.name: {e}"))),
-    };
-    let may = identity::authorize_host(extensions, &host);
+    let Some(host) = host.clone() else { return Ok(None) };
     let number = if number == 0 {
         let asked = host.clone();
-        let found = rpc.engine.query(move |board| board.unwatched_session(&asked)).await?;
-        let Some(number) = found.filter(|_| may.is_ok()) else { return Ok(None) };
-        log::info!("the watch {name} from {peer} names no session; its name makes it that of host {host}");
+        let found = rpc.door.query(grant, move |board| board.unwatched_session(&asked)).await?;
+        let Some(number) = found else { return Ok(None) };
+        log::info!("the watch {host} from {peer} names no session; its name makes it that of host {host}");
         number
     } else {
-        may?;
         number
     };
     let session = Session { host, number };
-    rpc.apply(None, Command::WatchOpened { session: session.clone(), peer: peer.to_owned() }).await?;
+    let opened = Command::WatchOpened { session: session.clone(), peer: peer.to_owned() };
+    rpc.door.apply(grant, None, opened).await?;
     Ok(Some(session))
 }
 
@@ -147,26 +164,26 @@ pub(super) async fn open(
         return rpc.checked(Err(BadField::new("request", "something else", "`start` in the first message")));
     };
     let start = rpc.checked(Start::parse(by, start))?;
-    Ok(tonic::Response::new(watch(rpc.clone(), by, start, extensions, peer, requests)?))
+    let admitted = admit(rpc, by, &extensions, &start)?;
+    Ok(tonic::Response::new(watch(rpc.clone(), admitted, start, peer, requests)?))
 }
 
 fn watch(
     rpc: Rpc,
-    by: By,
+    admitted: Admitted,
     start: Start,
-    extensions: Extensions,
     peer: String,
     requests: Streaming<v1::WatchRequest>,
 ) -> Result<Answers<v1::WatchResponse>, Status> {
     let everything = start.interest == Interest::Everything;
     let Start { name, interest, held, session: number, features } = start;
-    let (history, store) = (rpc.history.clone(), rpc.store.clone());
+    let (history, store) = (rpc.history.clone(), rpc.door.store(&admitted.grant));
     let follower = Follower::new(history, store, &rpc.lineage, rpc.backlog, interest, held)?;
     let (out, answers) = mpsc::channel(FRAMES_IN_FLIGHT);
     let inbox = Arc::new(Inbox { scope_changes: Mutex::default(), arrived: Notify::new() });
     tokio::spawn(async move {
         // In this task, since it also runs to its end if the call is dropped: what is opened is closed.
-        let session = match session(&rpc, by, &extensions, &name, number, &peer).await {
+        let session = match session(&rpc, &admitted, number, &peer).await {
             Ok(session) => session,
             Err(status) => {
                 // The watcher may have disconnected.
@@ -190,7 +207,7 @@ fn watch(
         }
         if let Some(session) = session {
             // An error means that the board is stopping.
-            let _ = rpc.engine.apply(None, Command::WatchClosed(session)).await;
+            let _ = rpc.door.apply(&admitted.grant, None, Command::WatchClosed(session)).await;
         }
     });
     Ok(Box::pin(ReceiverStream::new(answers)))

@@ -2,6 +2,7 @@
 //! `kill -9`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod access;
 mod backup;
 mod before;
 mod held;

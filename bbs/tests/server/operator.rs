@@ -102,7 +102,7 @@ async fn check_metrics(address: std::net::SocketAddr, revision: u64) {
     }
 }
 
-async fn metrics(address: std::net::SocketAddr) -> String {
+pub(super) async fn metrics(address: std::net::SocketAddr) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();

@@ -1,11 +1,11 @@
 //! The calls of a host's appliance.
 
 use crate::{
+    access::{Action, HostCall},
     board::{Command, Key, Outcome},
     model::Registration,
     proto::{features, parse, v1},
     server::{
-        identity,
         migrations::Caller,
         rpc::{Answers, Fingerprint, Rpc, millis, unexpected},
         watch,
@@ -24,16 +24,17 @@ impl v1::host_service_server::HostService for Rpc {
         let (_, extensions, m) = request.into_parts();
         let registration = self.checked(Registration::try_from(&m))?;
         let features = self.checked(features::parse("features", m.features.clone()))?;
-        identity::authorize_host(&extensions, &registration.host)?;
+        let action = Action::Host(HostCall::Register, &registration.host);
+        let grant = self.door.admit(&extensions, action)?;
         let id = self.checked(parse::id("key", &m.key))?;
         let key = Key { id, fingerprint: Fingerprint::of(&m) };
-        match self.apply(Some(key), Command::Register(registration)).await? {
+        match self.door.apply(&grant, Some(key), Command::Register(registration)).await? {
             Outcome::Registered { host_id, session, revision } => Ok(Response::new(v1::RegisterResponse {
                 host_id,
                 session,
                 lease_ms: millis(self.lease),
                 revision,
-                board_id: self.store.board_id().into(),
+                board_id: self.lineage.board().into(),
                 heartbeat_ms: millis(self.heartbeat),
                 features: features.map(Into::into),
             })),
@@ -46,8 +47,8 @@ impl v1::host_service_server::HostService for Rpc {
         request: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (_, session) = self.session_ref(&extensions, m.session_ref)?;
-        self.apply(None, Command::Heartbeat(session)).await?;
+        let (grant, _, session) = self.session_ref(&extensions, HostCall::Heartbeat, m.session_ref)?;
+        self.door.apply(&grant, None, Command::Heartbeat(session)).await?;
         Ok(Response::new(v1::HeartbeatResponse { lease_ms: millis(self.lease) }))
     }
 
@@ -56,15 +57,17 @@ impl v1::host_service_server::HostService for Rpc {
         request: Request<v1::DeregisterRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
-        self.commit(key, Command::Deregister { session, withdraw_all: m.withdraw_all }).await
+        let call = HostCall::Deregister;
+        let (grant, session, key) = self.session_with_key(&extensions, call, m.session_ref.clone(), &m)?;
+        self.commit(&grant, key, Command::Deregister { session, withdraw_all: m.withdraw_all }).await
     }
 
     async fn claim(&self, request: Request<v1::ClaimRequest>) -> Result<Response<v1::ClaimResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let call = HostCall::Claim;
+        let (grant, session, key) = self.session_with_key(&extensions, call, m.session_ref.clone(), &m)?;
         let claims = self.checked(parse::claims(m.claims))?;
-        match self.apply(Some(key), Command::Claim { session, claims }).await? {
+        match self.door.apply(&grant, Some(key), Command::Claim { session, claims }).await? {
             Outcome::Claimed { revision, judged, refused, deferred, partial, later } => {
                 let mut results = vec![v1::ClaimResult::default(); judged as usize];
                 for (i, why) in refused {
@@ -98,16 +101,18 @@ impl v1::host_service_server::HostService for Rpc {
         request: Request<v1::WithdrawRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let call = HostCall::Withdraw;
+        let (grant, session, key) = self.session_with_key(&extensions, call, m.session_ref.clone(), &m)?;
         let nodes = self.checked(parse::node_keys(m.nodes))?;
-        self.commit(key, Command::Withdraw { session, nodes }).await
+        self.commit(&grant, key, Command::Withdraw { session, nodes }).await
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let call = HostCall::Join;
+        let (grant, session, key) = self.session_with_key(&extensions, call, m.session_ref.clone(), &m)?;
         let networks = self.checked(parse::joins(m.joins))?;
-        self.commit(key, Command::Join { session, networks }).await
+        self.commit(&grant, key, Command::Join { session, networks }).await
     }
 
     async fn leave(
@@ -115,9 +120,10 @@ impl v1::host_service_server::HostService for Rpc {
         request: Request<v1::LeaveRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
+        let call = HostCall::Leave;
+        let (grant, session, key) = self.session_with_key(&extensions, call, m.session_ref.clone(), &m)?;
         let networks = self.checked(parse::vnis("vnis", m.vnis))?;
-        self.commit(key, Command::Leave { session, networks }).await
+        self.commit(&grant, key, Command::Leave { session, networks }).await
     }
 
     async fn sync_claims(
@@ -125,8 +131,9 @@ impl v1::host_service_server::HostService for Rpc {
         request: Request<v1::SyncClaimsRequest>,
     ) -> Result<Response<v1::SyncClaimsResponse>, Status> {
         let (_, extensions, m) = request.into_parts();
-        let (session, key) = self.session_with_key(&extensions, m.session_ref.clone(), &m)?;
-        match self.apply(Some(key), Command::SyncClaims(session)).await? {
+        let call = HostCall::SyncClaims;
+        let (grant, session, key) = self.session_with_key(&extensions, call, m.session_ref.clone(), &m)?;
+        match self.door.apply(&grant, Some(key), Command::SyncClaims(session)).await? {
             Outcome::Synced { revision, nodes_deleted } => {
                 Ok(Response::new(v1::SyncClaimsResponse { revision, nodes_deleted }))
             }
@@ -138,21 +145,21 @@ impl v1::host_service_server::HostService for Rpc {
         &self,
         request: Request<v1::BeginMigrationRequest>,
     ) -> Result<Response<v1::MigrationResponse>, Status> {
-        self.begin(Caller::Host, request).await
+        self.begin(Caller::Host(HostCall::BeginMigration), request).await
     }
 
     async fn complete_migration(
         &self,
         request: Request<v1::CompleteMigrationRequest>,
     ) -> Result<Response<v1::MigrationResponse>, Status> {
-        self.complete(Caller::Host, request).await
+        self.complete(Caller::Host(HostCall::CompleteMigration), request).await
     }
 
     async fn abort_migration(
         &self,
         request: Request<v1::AbortMigrationRequest>,
     ) -> Result<Response<v1::MigrationResponse>, Status> {
-        self.abort(Caller::Host, request).await
+        self.abort(Caller::Host(HostCall::AbortMigration), request).await
     }
 
     async fn report_migration(

@@ -1,6 +1,7 @@
 //! The calls that read. Nothing here changes the board.
 
 use crate::{
+    access::{Action, ObserverCall},
     proto::{parse, v1},
     server::{
         lists,
@@ -20,10 +21,11 @@ impl v1::observer_service_server::ObserverService for Rpc {
     type EventsStream = Answers<v1::EventsResponse>;
     type WatchStream = Answers<v1::WatchResponse>;
 
-    async fn info(&self, _: Request<v1::InfoRequest>) -> Result<Response<v1::InfoResponse>, Status> {
-        let (counts, revision) = self.engine.query(|board| (board.counts(), board.revision())).await?;
+    async fn info(&self, request: Request<v1::InfoRequest>) -> Result<Response<v1::InfoResponse>, Status> {
+        let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::Info))?;
+        let (counts, revision) = self.door.query(&grant, |board| (board.counts(), board.revision())).await?;
         Ok(Response::new(v1::InfoResponse {
-            board_id: self.store.board_id().into(),
+            board_id: self.lineage.board().into(),
             revision,
             oldest_resumable: self.history.oldest(),
             hosts: counts.hosts,
@@ -42,47 +44,53 @@ impl v1::observer_service_server::ObserverService for Rpc {
         &self,
         request: Request<v1::ListHostsRequest>,
     ) -> Result<Response<Self::ListHostsStream>, Status> {
+        let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListHosts))?;
         let name = request.into_inner().name;
         let name = if name.is_empty() { None } else { Some(self.checked(parse::host_name("name", name))?) };
-        let counts = self.engine.query(|board| board.host_counts()).await?;
-        Ok(Response::new(lists::hosts(self.store.clone(), name, counts, self.watchers.by_host())))
+        let counts = self.door.query(&grant, |board| board.host_counts()).await?;
+        Ok(Response::new(lists::hosts(self.door.store(&grant), name, counts, self.watchers.by_host())))
     }
 
     async fn list_networks(
         &self,
-        _: Request<v1::ListNetworksRequest>,
+        request: Request<v1::ListNetworksRequest>,
     ) -> Result<Response<Self::ListNetworksStream>, Status> {
-        let counts = self.engine.query(|board| board.network_counts()).await?;
-        Ok(Response::new(lists::networks(self.store.clone(), counts)))
+        let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListNetworks))?;
+        let counts = self.door.query(&grant, |board| board.network_counts()).await?;
+        Ok(Response::new(lists::networks(self.door.store(&grant), counts)))
     }
 
     async fn list_members(
         &self,
         request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<Self::ListMembersStream>, Status> {
+        let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListMembers))?;
         let vni = self.checked(lists::optional_vni(request.into_inner().vni))?;
-        Ok(Response::new(lists::members(self.store.clone(), vni)))
+        Ok(Response::new(lists::members(self.door.store(&grant), vni)))
     }
 
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<Self::ListNodesStream>, Status> {
+        let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListNodes))?;
         let filter = self.checked(lists::NodeFilter::try_from(request.into_inner()))?;
-        Ok(Response::new(lists::nodes(self.store.clone(), filter)))
+        Ok(Response::new(lists::nodes(self.door.store(&grant), filter)))
     }
 
     async fn list_migrations(
         &self,
         request: Request<v1::ListMigrationsRequest>,
     ) -> Result<Response<Self::ListMigrationsStream>, Status> {
-        Ok(Response::new(self.list_all(request.into_inner()).await?))
+        let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListMigrations))?;
+        Ok(Response::new(self.list_all(&grant, request.into_inner()).await?))
     }
 
     async fn list_watchers(
         &self,
         request: Request<v1::ListWatchersRequest>,
     ) -> Result<Response<v1::ListWatchersResponse>, Status> {
+        self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListWatchers))?;
         Ok(Response::new(lists::watchers(&self.watchers, request.into_inner().after, lists::WATCHERS)))
     }
 
@@ -90,7 +98,8 @@ impl v1::observer_service_server::ObserverService for Rpc {
         &self,
         request: Request<v1::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
-        Ok(Response::new(lists::events(self.clone(), &request.into_inner())))
+        let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::Events))?;
+        Ok(Response::new(lists::events(self.clone(), grant, &request.into_inner())))
     }
 
     async fn watch(
