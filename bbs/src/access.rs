@@ -52,7 +52,7 @@ pub enum Principal {
     Observer(Name),
     /// An orchestrator.
     Program(Name),
-    /// A member of a group of boards.
+    /// A machine that joins a network from behind a NAT.
     Member(Name),
     /// A plain TCP connection.
     Unproven,
