@@ -18,8 +18,9 @@ MESSAGES = ("bad-ron", "bad-csv")
 
 
 def shape(text):
-    """The lines of a text without what differs from run to run: numbers, MACs, column widths, names of folders."""
+    """The lines of a text without what differs from run to run: numbers, MACs, keys, column widths, names of folders."""
     text = re.sub(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}", "MAC", text)
+    text = re.sub(r"\b[0-9a-f]{64}\b", "KEY", text)
     text = re.sub(r"/\S*/", "", text)
     text = re.sub(r"0x[0-9a-f]+|\d+(?:\.\d+)?", "N", text)
     return [re.sub(r" +", " ", line).strip() for line in text.strip().split("\n")]
