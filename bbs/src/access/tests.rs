@@ -56,7 +56,7 @@ fn every_call_has_a_decision_for_every_principal() {
         (Some('o'), Principal::Operator(who("alice"))),
         (Some('b'), Principal::Observer(who("bob"))),
         (Some('p'), Principal::Program(who("libvirt"))),
-        (Some('m'), Principal::Member(who("board-2"))),
+        (Some('m'), Principal::Member(who("laptop-1"))),
         (None, Principal::Unproven),
     ];
     let all = actions(&host);
