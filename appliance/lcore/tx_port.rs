@@ -19,7 +19,9 @@ use crate::pipeline::{
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{BURST_MAX, Burst, Mbuf, Mempool, TxQueue};
+use quiet::Progress;
 use std::{
+    cell::Cell,
     collections::VecDeque,
     sync::{
         Arc,
@@ -109,6 +111,7 @@ pub struct OwnQueue {
     pub is_apart: bool,
     /// A question of another lcore waits: see [`quiet`].
     asked: bool,
+    progress: Cell<Progress>,
 }
 
 impl OwnQueue {
@@ -137,6 +140,7 @@ impl OwnQueue {
             is_bond,
             is_apart: false,
             asked: false,
+            progress: Cell::default(),
         }
     }
 

@@ -188,6 +188,14 @@ impl TxQueue {
         }
     }
 
+    /// Another number whenever the guest has visibly taken something of what this queue gave it.
+    pub fn progress(&self) -> u32 {
+        match &self.of {
+            TxOf::Ethdev(_) => 0,
+            TxOf::Vhost { own, device } => device.rings().progress(own),
+        }
+    }
+
     /// Frames freed so far because the driver or the guest cannot take their offload.
     pub fn refused(&self) -> u64 {
         match &self.of {

@@ -12,6 +12,22 @@ const POLLS_US: u64 = 100;
 /// A guest that takes nothing for so long does not run.
 const HANGS_US: u64 = 500_000;
 
+/// When a guest was last seen to take something. It is looked at only while it is waited for.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Progress {
+    /// See [`TxQueue::progress`].
+    seen: u32,
+    /// TSC of the first look that saw this.
+    at: u64,
+}
+
+impl Progress {
+    /// After a look at `now`.
+    const fn after(self, seen: u32, now: u64) -> Self {
+        if self.seen == seen { self } else { Self { seen, at: now } }
+    }
+}
+
 impl OwnQueue {
     /// Whether nothing waits here for the device; with `to_the_end`, whether this queue is past, too.
     #[cold]
@@ -25,18 +41,26 @@ impl OwnQueue {
     #[cold]
     #[must_use]
     pub fn is_past(&self, now: u64) -> bool {
-        !self.is_apart || self.is_delivered(None, now.wrapping_sub(self.given_at))
+        !self.is_apart || self.is_delivered(None, self.given_at, now)
     }
 
-    /// Whether the guest has taken what was given before `place`, or all: so many cycles ago.
-    fn is_delivered(&self, place: Option<u16>, cycles: u64) -> bool {
-        let us = cycles / (self.stuck_cycles / (STUCK_MS * 1000)).max(1);
+    /// Whether the guest has taken what was given before `place`, or all: at `since`.
+    fn is_delivered(&self, place: Option<u16>, since: u64, now: u64) -> bool {
         // A device that is reset has nothing left to send.
-        match self.queue.as_ref().map_or(Some(true), |queue| queue.has_delivered(place)) {
+        let Some(queue) = &self.queue else { return true };
+        match queue.has_delivered(place) {
             Some(true) => true,
-            Some(false) => us > HANGS_US,
-            None => us > POLLS_US,
+            Some(false) => {
+                let progressed = self.progress.get().after(queue.progress(), now);
+                self.progress.set(progressed);
+                self.us(since, now).min(self.us(progressed.at, now)) > HANGS_US
+            }
+            None => self.us(since, now) > POLLS_US,
         }
+    }
+
+    fn us(&self, since: u64, now: u64) -> u64 {
+        now.wrapping_sub(since) / (self.stuck_cycles / (STUCK_MS * 1000)).max(1)
     }
 
     /// The place behind the last frame that the device was given.
@@ -48,7 +72,7 @@ impl OwnQueue {
     /// Whether nothing in another queue of the port can overtake the frames before this place.
     #[must_use]
     pub fn has_reached(&self, place: RingPosition, now: u64) -> bool {
-        self.is_delivered(Some(place.given), now.wrapping_sub(place.since))
+        self.is_delivered(Some(place.given), place.since, now)
     }
 
     /// Answers other lcores that asked, if this one can: see [`HandoffRing`](crate::lcore::handover::HandoffRing).
@@ -56,6 +80,20 @@ impl OwnQueue {
     pub fn answer(&mut self, now: u64) {
         if self.asked {
             self.asked = !self.handoff.as_ref().is_none_or(|ring| ring.answer(|| self.is_quiet(now, true)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_when_a_guest_was_first_seen_at_a_place() {
+        let mut progress = Progress::default();
+        for (seen, now, at) in [(7, 100, 100), (7, 200, 100), (8, 300, 300), (8, 900, 300), (7, 901, 901)] {
+            progress = progress.after(seen, now);
+            assert_eq!((progress.seen, progress.at), (seen, at));
         }
     }
 }

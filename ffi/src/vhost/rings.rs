@@ -116,6 +116,8 @@ pub(crate) struct Rings {
     /// The guest has still to take frames that were in its rings when they came or changed: another ring could overtake
     /// them. Nothing is given to it until this TSC; 0: it has taken them.
     settles_until: AtomicU64,
+    /// How far its rings were when it was last asked for.
+    settle_progress: AtomicU32,
     /// Counts changes of device or rings.
     changes: AtomicU32,
     handler: Mutex<Option<Handler>>,
@@ -133,6 +135,7 @@ impl Rings {
             ring_of: (0..queues).map(|_| AtomicU16::new(NO_RING)).collect(),
             used_rings: AtomicUsize::new(0),
             settles_until: AtomicU64::new(0),
+            settle_progress: AtomicU32::new(0),
             changes: AtomicU32::new(0),
             handler: Mutex::new(None),
             reset: Mutex::default(),

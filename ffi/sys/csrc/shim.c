@@ -295,7 +295,7 @@ void shim_mbuf_write(struct rte_mbuf *m, const struct shim_mbuf_view *v)
 	m->tso_segsz = v->tso_segsz;
 }
 
-int shim_vhost_ring_state(int vid, uint16_t ring, uint16_t *given, uint16_t *wanted)
+int shim_vhost_ring_state(int vid, uint16_t ring, uint16_t *given, uint16_t *wanted, uint16_t *offered)
 {
 	struct rte_vhost_vring at;
 
@@ -304,5 +304,6 @@ int shim_vhost_ring_state(int vid, uint16_t ring, uint16_t *given, uint16_t *wan
 	/* The guest writes to it at any time; struct vring_used and vring_avail of virtio 1.2 sections 2.7.6 and 2.7.8. */
 	*given = __atomic_load_n(&at.used->idx, __ATOMIC_ACQUIRE);
 	*wanted = __atomic_load_n(&at.avail->ring[at.size], __ATOMIC_ACQUIRE);
+	*offered = __atomic_load_n(&at.avail->idx, __ATOMIC_ACQUIRE);
 	return 0;
 }

@@ -1,6 +1,7 @@
 //! What a port knows of frames in a guest's rings: a guest with several rings may look at one long after another.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use dpdk::*;
 
@@ -19,6 +20,11 @@ fn start(eal: &Eal, pool: &Mempool, socket: &Path, features: u64, pairs: u32) ->
 /// Gives the guest a buffer and a frame.
 fn send(queue: &mut TxQueue, pool: &Mempool, guest: &mut FrontEnd) -> usize {
     guest.give();
+    give(queue, pool)
+}
+
+/// Gives the guest a frame.
+fn give(queue: &mut TxQueue, pool: &Mempool) -> usize {
     let mut burst = Burst::new();
     burst.push(Mbuf::from_slice(pool, &[1; 60]).unwrap()).unwrap();
     queue.burst(&mut burst)
@@ -48,6 +54,21 @@ pub fn what_a_guest_has_taken(eal: &Eal, pool: &Mempool, socket: &Path) {
     guest.wait_for(2);
     assert_eq!((send(&mut queues.tx[0], pool, &mut guest), guest.used()), (1, 3));
     assert!(!queues.tx[0].settles());
+
+    // One that offers buffers works, and is waited for, however long it takes. One that does nothing is not.
+    guest.stop();
+    guest.start_pairs(2);
+    for _ in 0..7 {
+        assert_eq!((send(&mut queues.tx[0], pool, &mut guest), queues.tx[0].settles()), (0, true));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(guest.used(), 3);
+    let began = Instant::now();
+    while give(&mut queues.tx[0], pool) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(10), "it waits for a guest that does not run");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(began.elapsed() > Duration::from_millis(300));
     drop((queues, port, guest));
 
     let (port, mut queues, mut guest) = start(eal, pool, socket, FEATURES, 2);

@@ -3,7 +3,8 @@
 //! is past that place; whether rings that have come may be given frames.
 //!
 //! A driver that has no more to do asks for a notification of the first entry that it has not seen (virtio 1.2 section
-//! 2.7.7.1; Linux: `virtqueue_enable_cb_prepare`). While it works it may ask for an earlier one, or for entry 0.
+//! 2.7.7.1; Linux: `virtqueue_enable_cb_prepare`). While it works it may ask for an earlier one, or for entry 0; but it
+//! offers new buffers for those that it has taken. So a guest that is slow can be told from one that does not run.
 
 use std::ffi::c_int;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,8 +13,27 @@ use super::{Direction, NO_RING, Own, Place, Rings};
 use crate::cycles;
 use crate::sys;
 
-/// The longest time for which a guest gets no frames because it has some in rings that have come or changed.
+/// A guest that has frames in rings that have come or changed gets no others until it has taken those, or has taken
+/// none for so long.
 const SETTLE_MS: u64 = 500;
+
+/// A ring, each number modulo 2^16.
+#[derive(Debug, Clone, Copy)]
+struct Positions {
+    /// Entries that it has been given.
+    given: u16,
+    /// The entry for which the guest wants a notification.
+    wanted: u16,
+    /// Buffers that the guest has offered.
+    offered: u16,
+}
+
+impl Positions {
+    /// Another number whenever the guest has visibly taken something.
+    const fn progress(self) -> u32 {
+        (self.wanted as u32) << 16 | self.offered as u32
+    }
+}
 
 /// Whether a driver that asks to be notified of entry `wanted` is past `place`. `given` entries were given so far; all
 /// are modulo 2^16, and a ring has at most 2^15 places.
@@ -28,7 +48,7 @@ impl Rings {
     pub(crate) fn has_taken(&self, own: &Own, place: Option<u16>) -> Option<bool> {
         let Some((at, ring)) = self.ring_among_several(own) else { return Some(true) };
         self.within(at, |device| {
-            let (given, wanted) = self.positions(device, ring)?;
+            let Positions { given, wanted, .. } = self.positions(device, ring)?;
             Some(is_past(place.unwrap_or(given), given, wanted))
         })
         .unwrap_or(Some(true))
@@ -37,10 +57,18 @@ impl Rings {
     /// How many entries the ring of a queue has been given so far, modulo 2^16.
     #[cold]
     pub(crate) fn given(&self, own: &Own) -> u16 {
-        let ring = self.ring_among_several(own);
-        ring.and_then(|(at, ring)| self.within(at, |device| self.positions(device, ring)))
-            .flatten()
-            .map_or(0, |(given, _)| given)
+        self.positions_of(own).map_or(0, |positions| positions.given)
+    }
+
+    /// Another number whenever the guest has visibly taken something from the ring of a queue.
+    #[cold]
+    pub(crate) fn progress(&self, own: &Own) -> u32 {
+        self.positions_of(own).map_or(0, Positions::progress)
+    }
+
+    fn positions_of(&self, own: &Own) -> Option<Positions> {
+        let (at, ring) = self.ring_among_several(own)?;
+        self.within(at, |device| self.positions(device, ring)).flatten()
     }
 
     /// The ring of a queue, if the guest uses others, too.
@@ -50,20 +78,20 @@ impl Rings {
         (ring != NO_RING && self.used_rings.load(Relaxed) > 1).then_some((at, ring))
     }
 
-    /// How many entries a ring has been given, and for which the guest wants a notification, if it reports that. The
-    /// caller is within the device, or called by librte_vhost for it.
-    fn positions(&self, device: c_int, ring: u16) -> Option<(u16, u16)> {
+    /// Where a ring is, if the guest reports that. The caller is within the device, or called by librte_vhost for it.
+    fn positions(&self, device: c_int, ring: u16) -> Option<Positions> {
         if !self.has(sys::SHIM_VIRTIO_F_EVENT_IDX) || self.has(sys::SHIM_VIRTIO_F_RING_PACKED) {
             return None;
         }
-        let (mut given, mut wanted) = (0, 0);
+        let (mut given, mut wanted, mut offered) = (0, 0, 0);
         // SAFETY: the device and the guest's memory exist; the numbers are ours.
-        let known = unsafe { sys::shim_vhost_ring_state(device, ring, &mut given, &mut wanted) } == 0;
-        known.then_some((given, wanted))
+        let state =
+            unsafe { sys::shim_vhost_ring_state(device, ring, &mut given, &mut wanted, &mut offered) };
+        (state == 0).then_some(Positions { given, wanted, offered })
     }
 
     fn is_empty(&self, device: c_int, ring: u16) -> bool {
-        self.positions(device, ring).is_none_or(|(given, wanted)| given == wanted)
+        self.positions(device, ring).is_none_or(|Positions { given, wanted, .. }| given == wanted)
     }
 
     /// These rings of a guest have come or changed: nothing is given to it before it has taken what is in them.
@@ -79,21 +107,32 @@ impl Rings {
         cycles::tsc() < self.settles_until.load(Relaxed)
     }
 
-    /// Whether the guest has taken that. It is not waited for without end.
+    /// Whether the guest has taken that. One that takes nothing is not waited for without end.
     #[cold]
     pub(super) fn has_settled(&self, device: c_int) -> bool {
         let until = self.settles_until.load(Relaxed);
         if until == 0 {
             return true;
         }
-        let mut settled = true;
+        let (mut settled, mut progress) = (true, 0_u32);
         for (ring, place) in (0..).zip(&self.places).step_by(2) {
-            if place.enabled_by.load(Relaxed) == device && !self.is_empty(device, ring) {
+            if place.enabled_by.load(Relaxed) != device {
+                continue;
+            }
+            let Some(positions) = self.positions(device, ring) else { continue };
+            progress = progress.rotate_left(5) ^ positions.progress();
+            if positions.given != positions.wanted {
                 settled = false;
                 // The guest may have missed the notification: one that moves from host to host does.
                 // SAFETY: within the device; not from a callback, which may hold the lock that this takes.
                 unsafe { sys::rte_vhost_vring_call(device, ring) };
             }
+        }
+        if !settled && self.settle_progress.swap(progress, Relaxed) != progress {
+            let later = cycles::tsc() + cycles::tsc_hz() / 1000 * SETTLE_MS;
+            // Another lcore may have found it settled meanwhile.
+            let _ = self.settles_until.compare_exchange(until, later, Relaxed, Relaxed);
+            return false;
         }
         if !settled && cycles::tsc() < until {
             return false;
