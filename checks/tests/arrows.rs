@@ -29,14 +29,17 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "stopover-lockfree", uses: &[] },
     crates::Rule { package: "stopover-logging", uses: &[] },
     crates::Rule { package: "stopover-net", uses: &[] },
-    crates::Rule { package: "stopover-pki", uses: &["stopover-net"] },
+    crates::Rule { package: "stopover-pki", uses: &["stopover-config", "stopover-net"] },
     // Tools and tests, which nothing else uses.
     crates::Rule {
         package: "stopover-board-faults",
         uses: &["stopover-bbs", "stopover-config", "stopover-logging", "stopover-net"],
     },
     crates::Rule { package: "stopover-checks", uses: &[] },
-    crates::Rule { package: "stopover-fuzz", uses: &["stopover-bbs", "stopover-config", "stopover-net"] },
+    crates::Rule {
+        package: "stopover-fuzz",
+        uses: &["stopover-bbs", "stopover-config", "stopover-net", "stopover-pki"],
+    },
     crates::Rule { package: "stopover-front-ends", uses: &["stopover-guest-tools"] },
     crates::Rule { package: "stopover-guest-tools", uses: &[] },
     crates::Rule { package: "stopover-tester", uses: &["dpdk", "stopover-guest-tools"] },

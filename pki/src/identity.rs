@@ -97,6 +97,9 @@ pub enum BadCertificate {
          hint: is the certificate of this network's authority?"
     )]
     Uris(usize),
+    /// The holder may not be at this end of a connection.
+    #[error("certificate: found that of a {0}, which may not be at this end of a connection")]
+    Role(Role),
     /// The one URI is no identity.
     #[error("certificate: URI: {0}")]
     Identity(#[from] BadIdentity),
