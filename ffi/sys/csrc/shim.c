@@ -295,15 +295,16 @@ void shim_mbuf_write(struct rte_mbuf *m, const struct shim_mbuf_view *v)
 	m->tso_segsz = v->tso_segsz;
 }
 
-int shim_vhost_ring_state(int vid, uint16_t ring, uint16_t *given, uint16_t *wanted, uint16_t *offered)
+int shim_vhost_ring_state(int vid, uint16_t ring, struct shim_ring_state *state)
 {
 	struct rte_vhost_vring at;
 
 	if (rte_vhost_get_vhost_vring(vid, ring, &at) != 0 || !at.used || !at.avail)
 		return -1;
 	/* The guest writes to it at any time; struct vring_used and vring_avail of virtio 1.2 sections 2.7.6 and 2.7.8. */
-	*given = __atomic_load_n(&at.used->idx, __ATOMIC_ACQUIRE);
-	*wanted = __atomic_load_n(&at.avail->ring[at.size], __ATOMIC_ACQUIRE);
-	*offered = __atomic_load_n(&at.avail->idx, __ATOMIC_ACQUIRE);
+	state->given = __atomic_load_n(&at.used->idx, __ATOMIC_ACQUIRE);
+	state->wanted = __atomic_load_n(&at.avail->ring[at.size], __ATOMIC_ACQUIRE);
+	state->offered = __atomic_load_n(&at.avail->idx, __ATOMIC_ACQUIRE);
+	state->size = at.size;
 	return 0;
 }

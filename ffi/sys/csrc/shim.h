@@ -198,7 +198,10 @@ void shim_mbuf_read(const struct rte_mbuf *m, struct shim_mbuf_view *view);
 void shim_mbuf_write(struct rte_mbuf *m, const struct shim_mbuf_view *view);
 
 /* Of a split ring: how many entries were given to the guest so far, for which it wants the next notification, and how
-   many buffers it has offered so far, each modulo 2^16. Returns 0 if the device has the ring. */
-int shim_vhost_ring_state(int vid, uint16_t ring, uint16_t *given, uint16_t *wanted, uint16_t *offered);
+   many buffers it has offered so far, each modulo 2^16; how many entries it has. Returns 0 if the device has the ring. */
+struct shim_ring_state {
+	uint16_t given, wanted, offered, size;
+};
+int shim_vhost_ring_state(int vid, uint16_t ring, struct shim_ring_state *state);
 
 #endif

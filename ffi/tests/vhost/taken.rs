@@ -58,9 +58,9 @@ pub fn what_a_guest_has_taken(eal: &Eal, pool: &Mempool, socket: &Path) {
     // One that offers buffers works, and is waited for, however long it takes. One that does nothing is not.
     guest.stop();
     guest.start_pairs(2);
-    for _ in 0..7 {
+    for _ in 0..6 {
         assert_eq!((send(&mut queues.tx[0], pool, &mut guest), queues.tx[0].settles()), (0, true));
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(120));
     }
     assert_eq!(guest.used(), 3);
     let began = Instant::now();

@@ -17,7 +17,7 @@ use crate::sys;
 /// none for so long.
 const SETTLE_MS: u64 = 500;
 
-/// A ring, each number modulo 2^16.
+/// Where a ring is; each number but `size` is modulo 2^16.
 #[derive(Debug, Clone, Copy)]
 struct Positions {
     /// Entries that it has been given.
@@ -26,19 +26,28 @@ struct Positions {
     wanted: u16,
     /// Buffers that the guest has offered.
     offered: u16,
+    /// Most buffers that it can have offered and not yet taken: at most 2^15.
+    size: u16,
 }
 
 impl Positions {
+    /// Whether the guest has taken what was given before `place`. A driver that waits for entry `wanted` has seen all
+    /// before it. One that always finds more never waits; but a buffer that it offers again was taken before.
+    const fn is_past(self, place: u16) -> bool {
+        let since = self.given.wrapping_sub(place);
+        let offered_again = self.offered.wrapping_sub(self.size);
+        self.given.wrapping_sub(self.wanted) <= since || self.given.wrapping_sub(offered_again) <= since
+    }
+
+    /// Whether the guest has taken all.
+    const fn is_empty(self) -> bool {
+        self.is_past(self.given)
+    }
+
     /// Another number whenever the guest has visibly taken something.
     const fn progress(self) -> u32 {
         (self.wanted as u32) << 16 | self.offered as u32
     }
-}
-
-/// Whether a driver that asks to be notified of entry `wanted` is past `place`. `given` entries were given so far; all
-/// are modulo 2^16, and a ring has at most 2^15 places.
-const fn is_past(place: u16, given: u16, wanted: u16) -> bool {
-    given.wrapping_sub(wanted) <= given.wrapping_sub(place)
 }
 
 impl Rings {
@@ -48,8 +57,8 @@ impl Rings {
     pub(crate) fn has_taken(&self, own: &Own, place: Option<u16>) -> Option<bool> {
         let Some((at, ring)) = self.ring_among_several(own) else { return Some(true) };
         self.within(at, |device| {
-            let Positions { given, wanted, .. } = self.positions(device, ring)?;
-            Some(is_past(place.unwrap_or(given), given, wanted))
+            let positions = self.positions(device, ring)?;
+            Some(positions.is_past(place.unwrap_or(positions.given)))
         })
         .unwrap_or(Some(true))
     }
@@ -83,15 +92,15 @@ impl Rings {
         if !self.has(sys::SHIM_VIRTIO_F_EVENT_IDX) || self.has(sys::SHIM_VIRTIO_F_RING_PACKED) {
             return None;
         }
-        let (mut given, mut wanted, mut offered) = (0, 0, 0);
+        let mut state = sys::shim_ring_state { given: 0, wanted: 0, offered: 0, size: 0 };
         // SAFETY: the device and the guest's memory exist; the numbers are ours.
-        let state =
-            unsafe { sys::shim_vhost_ring_state(device, ring, &mut given, &mut wanted, &mut offered) };
-        (state == 0).then_some(Positions { given, wanted, offered })
+        let known = unsafe { sys::shim_vhost_ring_state(device, ring, &mut state) } == 0;
+        let sys::shim_ring_state { given, wanted, offered, size } = state;
+        known.then_some(Positions { given, wanted, offered, size })
     }
 
     fn is_empty(&self, device: c_int, ring: u16) -> bool {
-        self.positions(device, ring).is_none_or(|Positions { given, wanted, .. }| given == wanted)
+        self.positions(device, ring).is_none_or(Positions::is_empty)
     }
 
     /// These rings of a guest have come or changed: nothing is given to it before it has taken what is in them.
@@ -121,7 +130,7 @@ impl Rings {
             }
             let Some(positions) = self.positions(device, ring) else { continue };
             progress = progress.rotate_left(5) ^ positions.progress();
-            if positions.given != positions.wanted {
+            if !positions.is_empty() {
                 settled = false;
                 // The guest may have missed the notification: one that moves from host to host does.
                 // SAFETY: within the device; not from a callback, which may hold the lock that this takes.
@@ -143,19 +152,34 @@ impl Rings {
 
 #[cfg(test)]
 mod tests {
-    use super::is_past;
+    use super::Positions;
+
+    const SIZE: u16 = 8;
 
     #[test]
     fn a_driver_is_past_what_is_before_the_entry_it_waits_for() {
         for base in [0_u16, 100, u16::MAX - 5] {
             let n = |n: u16| base.wrapping_add(n);
-            assert!(
-                is_past(n(10), n(10), n(10)) && is_past(n(7), n(10), n(10)) && is_past(n(7), n(10), n(7))
-            );
-            assert!(
-                !is_past(n(10), n(10), n(9)) && !is_past(n(7), n(10), n(6)) && !is_past(n(1), n(10), n(0))
-            );
+            let is_past = |place: u16, wanted: u16| {
+                Positions { given: n(10), wanted: n(wanted), offered: n(11), size: SIZE }.is_past(n(place))
+            };
+            assert!(is_past(10, 10) && is_past(7, 10) && is_past(7, 7));
+            assert!(!is_past(10, 9) && !is_past(7, 6) && !is_past(4, 0));
         }
-        assert!(!is_past(40_000, 40_100, 0), "it works, and asks for no entry");
+        let busy = Positions { given: 40_100, wanted: 0, offered: 40_104, size: SIZE };
+        assert!(!busy.is_past(40_098), "it works, and asks for no entry");
+    }
+
+    #[test]
+    fn a_driver_that_never_waits_is_past_what_it_has_offered_again() {
+        for base in [0_u16, 100, u16::MAX - 5] {
+            let n = |n: u16| base.wrapping_add(n);
+            // Of 18 offered, at most 8 are not taken: at least 10 are.
+            let busy =
+                Positions { given: n(14), wanted: n(14).wrapping_sub(30_000), offered: n(18), size: SIZE };
+            assert!(busy.is_past(n(10)) && busy.is_past(n(3)));
+            assert!(!busy.is_past(n(11)) && !busy.is_empty());
+            assert!(Positions { offered: n(22), ..busy }.is_empty(), "all were offered again");
+        }
     }
 }
