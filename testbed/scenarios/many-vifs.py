@@ -46,7 +46,7 @@ from lib.traffic.front_ends import FrontEnds
 
 VIFS = int(os.environ.get("STOPOVER_VIFS", 256))
 ROUNDS = int(os.environ.get("STOPOVER_ROUNDS", 2 if scenario.SHORT else 9))
-RATE = float(os.environ.get("STOPOVER_RATE", 2e6))
+RATE = float(os.environ.get("STOPOVER_RATE", 5e5 if scenario.SHORT else 2e6))
 FEW = 4
 BURST = 32
 SECONDS, REST_S = 0.4, 0.1  # see `preferred`

@@ -34,7 +34,7 @@ from lib.product import ron, stopover
 from lib.traffic import stream
 
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 30 if scenario.SHORT else 100))
-RATE = int(os.environ.get("STOPOVER_RATE", 1800))
+RATE = int(os.environ.get("STOPOVER_RATE", 800 if scenario.SHORT else 1800))
 # Waking an emulated guest costs more than its work: with bursts every 4 ms, 50 pings per second of each kind, and
 # appliances that sleep up to 250 us, a third of two cores is left for starting and copying virtual machines.
 TICK_US, PINGS_PER_S, IDLE_CAP_US = 4_000, 50, 250

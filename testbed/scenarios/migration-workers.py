@@ -45,7 +45,7 @@ from lib.traffic import stream
 PARTS = {"one": 12, "apart": 16, "two": 16, "busy": 10} if not scenario.SHORT else {"apart": 3, "two": 3, "busy": 2}
 PARTS = {p: n for p, n in PARTS.items() if p in os.environ.get("STOPOVER_PARTS", ",".join(PARTS)).split(",")}
 MOVES = int(os.environ.get("STOPOVER_MIGRATIONS", 0))
-RATE = int(os.environ.get("STOPOVER_RATE", 1_700))
+RATE = int(os.environ.get("STOPOVER_RATE", 700 if scenario.SHORT else 1_700))
 BUSY = 3  # the rate is divided by this while the CPUs are busy: X must take frames before its ring is full
 FLOWS = 8  # of each sender: enough that both underlay queues get some of every sender
 TICK_US, PINGS_PER_S, IDLE_CAP_US = 4_000, 25, 500  # twelve lcores that wake up cost CPU time of the guests

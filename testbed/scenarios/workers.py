@@ -43,7 +43,7 @@ from lib.product import ron, stopover
 from lib.traffic import front_ends, stream
 
 MIGRATIONS = int(os.environ.get("STOPOVER_MIGRATIONS", 4 if scenario.SHORT else 30))
-RATE = int(os.environ.get("STOPOVER_RATE", 400))
+RATE = int(os.environ.get("STOPOVER_RATE", 200 if scenario.SHORT else 400))
 RATE_OF_X = RATE // 3  # to each station
 FLOWS = 8  # of each station, enough that all underlay queues get some
 WORKERS, PAIRS, UNDERLAY_QUEUES = 3, 2, 2
