@@ -32,7 +32,7 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.log.log_format;
-    stopover_logging::init(format);
+    let _log = stopover_logging::init(format);
     if format == Format::Json {
         dpdk::log::to_logger();
     }

@@ -35,6 +35,7 @@ struct Reading {
     table_bytes: u64,
     tsc_hz: u64,
     control_rounds: u64,
+    log_lines_dropped: u64,
 }
 
 #[derive(Debug)]
@@ -131,6 +132,7 @@ impl Control {
             table_bytes: self.tables.memory_bytes() as u64,
             tsc_hz: cycles::tsc_hz().max(1),
             control_rounds: self.rounds,
+            log_lines_dropped: stopover_logging::dropped(),
             fwd,
         }
     }
@@ -151,6 +153,11 @@ impl Collector for Reading {
             })
         });
         page.counters("lcore_seconds", "Time of packet processing threads by lcore and state", seconds)?;
+        page.counter(
+            "log_lines_dropped",
+            "Lines of the log that stderr did not take",
+            self.log_lines_dropped,
+        )?;
         page.counter("control_rounds", "Rounds of the control thread's loop", self.control_rounds)?;
         page.gauge("mbufs_in_use", "Buffers taken from the pool", self.mbufs)?;
         page.gauge("table_bytes", "Memory of the node and address tables", self.table_bytes)
@@ -339,6 +346,7 @@ mod tests {
         let segment =
             SegmentReading { port: "lan".into(), stations: 4, limit: 9, refused_addresses: 0, blocked: 1 };
         let reading = Reading {
+            log_lines_dropped: 0,
             fwd: ctl::FwdStats { ports: vec![port("ul0"), port("lan")], ..ctl::FwdStats::default() },
             drops: vec![("too_big".into(), 7)],
             lcores: vec![lcore],

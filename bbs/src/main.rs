@@ -106,7 +106,7 @@ impl Serve {
 fn main() -> ExitCode {
     let args = Args::parse();
     let format = args.log.log_format;
-    stopover_logging::init(format);
+    let _log = stopover_logging::init(format);
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

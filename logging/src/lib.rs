@@ -1,17 +1,32 @@
-//! The log of the board and of the appliance: lines of text or of JSON on stderr. `RUST_LOG` decides how much.
+//! The log of the board and of the appliance: lines of text or of JSON on stderr. `RUST_LOG` decides how much. One thread
+//! writes them ([`queue`]), so that nobody who logs waits for stderr.
 
-use env_logger::{Builder, Env, fmt::Formatter};
+mod queue;
+
+use env_logger::{Builder, Env, Target, WriteStyle, fmt::Formatter};
 use log::{
     LevelFilter, Log, Record,
     kv::{Error, Key, Value, VisitSource, VisitValue},
 };
+use queue::{Queue, Sink};
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    env,
     fmt::Display,
-    io::{self, Write},
-    panic,
+    io::{self, IsTerminal, Write},
+    panic::{self, PanicHookInfo},
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
 };
+
+/// How long the end of the program, or of a thread that panics, waits for stderr to take the last lines.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The queue of this process.
+static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -31,30 +46,89 @@ pub struct Options {
     pub log_format: Format,
 }
 
-/// Starts the log. Once per process, before anything is logged.
-pub fn init(format: Format) {
+/// Lines of the log that were dropped because stderr did not take them, since the start.
+#[must_use]
+pub fn dropped() -> u64 {
+    QUEUE.get().map_or(0, |queue| queue.dropped())
+}
+
+/// The log of a process. Its end writes the lines that wait.
+#[derive(Debug)]
+#[must_use = "the last lines are written when it is dropped"]
+pub struct Running(());
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        // After that long, whoever reads stderr gets the lines that fit.
+        let _ = queue.flush(FLUSH);
+    }
+}
+
+/// Starts the log. Once per process, before anything is logged. Without its thread, callers write and wait.
+pub fn init(format: Format) -> Running {
     let mut builder = Builder::from_env(Env::default().default_filter_or("info"));
+    match Queue::start(io::stderr(), |_, lost| {
+        log::warn!("{lost} lines of the log were dropped here: what reads stderr did not take them");
+    }) {
+        Ok(queue) => {
+            builder.target(Target::Pipe(Box::new(Sink(Arc::clone(QUEUE.get_or_init(|| queue))))));
+            let is_chosen = env::var_os("RUST_LOG_STYLE").is_some() || env::var_os("NO_COLOR").is_some();
+            if !is_chosen && io::stderr().is_terminal() {
+                builder.write_style(WriteStyle::Always);
+            }
+        }
+        Err(e) => eprintln!("cannot start the thread of the log: {e}; hint: raise the limit of threads"),
+    }
     match format {
         Format::Text => builder.format_timestamp_millis(),
-        Format::Json => {
-            panic::set_hook(Box::new(|panic| log::error!(target: "panic", "{panic}")));
-            builder.format(json)
-        }
+        Format::Json => builder.format(json),
     };
+    panic::set_hook(Box::new(move |panic| log_panic(format, panic)));
     builder.init();
+    Running(())
+}
+
+/// Logs a panic, whatever `RUST_LOG` is. It waits a little, since the process may be about to end.
+fn log_panic(format: Format, panic: &PanicHookInfo<'_>) {
+    match (format, QUEUE.get()) {
+        (Format::Json, _) => log::error!(target: "panic", "{panic}"),
+        (Format::Text, None) => eprintln!("{}", panic_text(panic)),
+        (Format::Text, Some(queue)) => queue.push((panic_text(panic) + "\n").as_bytes()),
+    }
+    flush();
+}
+
+fn panic_text(panic: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let mut text = format!("thread '{}' {panic}", thread.name().unwrap_or("without a name"));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        text = format!("{text}\n{backtrace}");
+    }
+    text
 }
 
 /// Logs why `program` ends, whatever `RUST_LOG` is.
 pub fn fatal(format: Format, program: &str, why: &dyn Display) {
+    let target = match QUEUE.get() {
+        Some(queue) => Target::Pipe(Box::new(Sink(Arc::clone(queue)))),
+        None => Target::Stderr,
+    };
+    let mut builder = Builder::new();
+    builder.filter_level(LevelFilter::Error).target(target);
     match format {
-        Format::Text => eprintln!("{program}: {why:#}"),
-        Format::Json => {
-            let logger = Builder::new().filter_level(LevelFilter::Error).format(json).build();
-            let mut record = Record::builder();
-            record.level(log::Level::Error).target(program);
-            logger.log(&record.args(format_args!("{why:#}")).build());
-        }
-    }
+        Format::Text => builder.format(|out, record| writeln!(out, "{}: {}", record.target(), record.args())),
+        Format::Json => builder.format(json),
+    };
+    let mut record = Record::builder();
+    record.level(log::Level::Error).target(program);
+    builder.build().log(&record.args(format_args!("{why:#}")).build());
 }
 
 fn json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {

@@ -4,6 +4,7 @@
 
 use super::{
     caller::{Proof, Users},
+    denials::Denials,
     engine::Engine,
     metrics::Metrics,
     refuse,
@@ -13,7 +14,10 @@ use crate::{
     board::{Board, Command, Key, Outcome, Refusal},
     store::Store,
 };
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 use tokio::sync::mpsc;
 use tonic::{Code, Extensions, Status};
 
@@ -37,11 +41,14 @@ pub(super) struct Door {
     store: Arc<dyn Store>,
     users: Arc<Users>,
     metrics: Arc<Metrics>,
+    denials: Arc<Mutex<Denials>>,
+    started: Instant,
 }
 
 impl Door {
     pub fn new(engine: Engine, store: Arc<dyn Store>, users: Users, metrics: Arc<Metrics>) -> Self {
-        Self { engine, store, users: Arc::new(users), metrics }
+        let denials = Arc::default();
+        Self { engine, store, users: Arc::new(users), metrics, denials, started: Instant::now() }
     }
 
     /// Decides.
@@ -57,8 +64,18 @@ impl Door {
             },
         };
         self.metrics.count_denied(role);
-        log::warn!("denied: {denied}");
-        Err(refuse::status(Code::PermissionDenied, "forbidden", &denied.to_string()))
+        let why = denied.to_string();
+        self.log_denied(&why);
+        Err(refuse::status(Code::PermissionDenied, "forbidden", &why))
+    }
+
+    fn log_denied(&self, why: &str) {
+        let now = self.started.elapsed();
+        match self.denials.lock().unwrap_or_else(PoisonError::into_inner).count(now, why) {
+            None => {}
+            Some(0) => log::warn!("denied: {why}"),
+            Some(more) => log::warn!("denied: {why}; and {more} times since the last line about it"),
+        }
     }
 
     /// See [`Engine::apply`].

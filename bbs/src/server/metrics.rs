@@ -9,7 +9,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, prometheus_text},
     metrics::{
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
@@ -128,8 +128,9 @@ impl Metrics {
 
     /// All metrics: these, and those of the watches.
     fn registry(&self, watchers: Arc<Watchers>) -> Registry {
-        let mut registry = Registry::with_prefix("stopover_bbs");
-        let r = &mut registry;
+        let mut registry = Registry::with_prefix("stopover");
+        registry.register_collector(Box::new(LostLines));
+        let r = registry.sub_registry_with_prefix("bbs");
         r.register("revision", "Last committed revision", self.revision.clone());
         r.register("hosts", "Hosts by state", self.hosts.clone());
         r.register("networks", "Networks, declared or not", self.networks.clone());
@@ -158,6 +159,18 @@ impl Metrics {
         );
         r.register_collector(Box::new(Watches { watchers, revision: self.revision.clone() }));
         registry
+    }
+}
+
+/// Reads the log when the page is requested.
+#[derive(Debug)]
+struct LostLines;
+
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let counter = ConstCounter::new(stopover_logging::dropped());
+        let help = "Lines of the log that stderr did not take";
+        counter.encode(encoder.encode_descriptor("log_lines_dropped", help, None, counter.metric_type())?)
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `listen` | sockets; the place for TLS |
 //! | `caller` | whom a connection is of |
 //! | `door` | the only way of a call to the board's thread and store |
+//! | `denials` | which denied calls are logged |
 //! | `services`, `rpc` | the services: messages are checked and passed to the engine |
 //! | `load`, `lists`, `watch` | their streaming calls |
 //! | `migrations` | calls about migrations, and acknowledgements for their barriers |
@@ -20,6 +21,7 @@
 mod backup;
 mod caller;
 mod cursor;
+mod denials;
 mod door;
 mod engine;
 mod follower;

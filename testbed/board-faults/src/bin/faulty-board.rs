@@ -93,7 +93,7 @@ fn config(args: &Args) -> ServerConfig {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    stopover_logging::init(args.log.log_format);
+    let _log = stopover_logging::init(args.log.log_format);
     if let Some(path) = args.wall_clock.clone() {
         std::thread::spawn(move || {
             loop {
