@@ -68,7 +68,7 @@ pub(super) async fn run(
 
 /// Connects again and again. Returns only after the consumer has dropped the receiver of updates.
 async fn run_attempts(shared: &Shared, cfg: &SessionConfig, out: &Out) {
-    let instance = Uuid::new_v4();
+    let instance = cfg.instance;
     let started_at = Instant::now();
     let mut position = Position::in_part(cfg.held);
     let mut pause = FIRST_PAUSE;

@@ -21,7 +21,8 @@ use std::{
 use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::{Notify, watch};
 
-/// The handle. If it is dropped without [`Session::stop`], the host appears to the board as crashed.
+/// The handle. If it is dropped without [`Session::stop`], the board has the host up until its lease ends, or another process
+/// registers it: this is for a process that is replaced, or that has crashed.
 pub struct Session {
     shared: Arc<Shared>,
     migrations: Receiver<MigrationUpdate>,

@@ -28,6 +28,9 @@ pub struct SessionConfig {
     pub endpoints: Vec<Endpoint>,
     /// The name to register.
     pub host: HostName,
+    /// The process that registers: a number of its own, or that of the process whose place it takes while the board still has
+    /// its lease.
+    pub instance: Uuid,
     /// Its VTEP addresses, 1 to 4.
     pub vteps: Vec<IpAddr>,
     /// Its VXLAN port, host byte order.
@@ -57,6 +60,7 @@ impl SessionConfig {
         Self {
             endpoints,
             host,
+            instance: Uuid::new_v4(),
             vteps,
             udp_port,
             details: HostDetails::default(),
