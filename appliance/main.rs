@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use stopover::control::{source::Source, start};
+use stopover::control::{source::Source, start, take_over::Predecessor};
 use stopover_logging::Format;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,6 +25,9 @@ struct Args {
     /// Only check the configuration file, and report what is wrong with it.
     #[arg(long)]
     check: bool,
+    /// Take the place of the appliance that runs with this configuration, which then ends. Without one, start as usual.
+    #[arg(long, conflicts_with = "check")]
+    take_over: bool,
     #[command(flatten)]
     log: stopover_logging::Options,
 }
@@ -66,14 +69,14 @@ fn run(args: &Args) -> Result<()> {
     rt.spawn(stop_on_signal(Arc::clone(&stop)));
     let name = config.name.clone();
     let ctl = config.ctl.clone();
-    let started = start::start(config, source, rt.handle(), stop);
+    let found = if args.take_over { Predecessor::find(rt.handle(), &config) } else { Ok(None) };
+    let started = found.and_then(|found| start::start(config, source, rt.handle(), stop, found));
     let mut control = started.with_context(|| args.config.display().to_string())?;
     if control.forwards() {
         log::info!("{name} is running; ask it with `stopover --ctl {} show port info all`", ctl.display());
     }
     control.run();
-    control.shut_down();
-    Ok(())
+    control.shut_down()
 }
 
 async fn stop_on_signal(stop: Arc<AtomicBool>) {

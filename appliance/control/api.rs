@@ -31,7 +31,7 @@ pub struct Waiting {
 #[derive(Debug)]
 pub struct Api {
     requests: Receiver<PendingRequest>,
-    _socket: Socket,
+    socket: Option<Socket>,
     /// Each lcore's counters when they were last cleared.
     cleared: Vec<LcoreReading>,
     capture: Arc<Capture>,
@@ -49,13 +49,18 @@ impl Api {
         view: Option<ParkedView>,
     ) -> Self {
         let cleared = (0..lcores).map(|_| LcoreReading::default()).collect();
-        Self { requests, _socket: socket, cleared, capture: Arc::default(), waiting: None, view }
+        Self { requests, socket: Some(socket), cleared, capture: Arc::default(), waiting: None, view }
     }
 
     /// Requests that wait.
     #[must_use]
     pub const fn requests(&self) -> &Receiver<PendingRequest> {
         &self.requests
+    }
+
+    /// Closes the sockets, so that another process can listen.
+    pub fn close(&mut self) {
+        self.socket = None;
     }
 
     /// Each lcore's counters when they were last cleared.

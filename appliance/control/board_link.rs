@@ -14,6 +14,7 @@ use stopover_bbs::client::{
 use stopover_config::appliance::Appliance;
 use stopover_lockfree::epoch::Epoch;
 use stopover_net::{HostName, Mac, Vni};
+use uuid::Uuid;
 
 /// How soon it is checked again whether every lcore has passed a published epoch, and how many such checks before a
 /// pause. A busy lcore passes within a few microseconds; one that the system does not schedule may take long.
@@ -48,6 +49,7 @@ struct Received {
 pub struct BoardLink {
     host: HostName,
     public_key: Option<PublicKey>,
+    instance: Uuid,
     session: Option<Session>,
     updates: Receiver<Update>,
     /// The board's replies about migrations.
@@ -72,11 +74,12 @@ pub struct BoardLink {
 }
 
 impl BoardLink {
-    /// Without a session, of a host with this key.
+    /// Without a session, of a host with this key, of a process that has not been there before.
     pub fn new(config: &Appliance, public_key: Option<PublicKey>) -> Self {
         Self {
             host: config.name.clone(),
             public_key,
+            instance: Uuid::new_v4(),
             session: None,
             updates: channel::never(),
             replies: channel::never(),
@@ -97,6 +100,21 @@ impl BoardLink {
     /// The key by which this host registers.
     pub const fn public_key(&self) -> Option<PublicKey> {
         self.public_key
+    }
+
+    /// By which this process registers.
+    pub const fn instance(&self) -> Uuid {
+        self.instance
+    }
+
+    /// Registers in the place of the process that has registered by this.
+    pub const fn take_over(&mut self, instance: Uuid) {
+        self.instance = instance;
+    }
+
+    /// Ends the session, but the board has this host up: another process registers in this one's place.
+    pub fn keep_lease(&mut self) {
+        self.session = None;
     }
 
     /// Takes updates from this session.

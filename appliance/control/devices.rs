@@ -17,14 +17,13 @@ use stopover_net::Mac;
 /// Most receive queues of a port.
 pub const MAX_QUEUES: u16 = 64;
 
-/// The devices before they start, and the lcores that receive from them.
-pub struct Devices {
+/// What devices need before they are configured.
+#[derive(Debug)]
+pub struct Reserved {
     /// The pools of all frames.
     pub pools: Pools,
     /// By lcore, the receive queues that it polls.
     pub assigned: BTreeMap<u32, Vec<QueueRef>>,
-    /// The devices, in the order of the ports.
-    pub ready: Vec<Ready>,
 }
 
 /// What the device of a port is made of.
@@ -127,28 +126,34 @@ impl Ready {
     }
 }
 
-impl Devices {
-    /// Configures the devices of all ports.
-    pub fn configure(eal: &Eal, config: &Appliance) -> Result<Self> {
+impl Reserved {
+    /// Assigns queues, and creates the pools. A device that is not there yet is taken to be on no socket.
+    pub fn new(eal: &Eal, config: &Appliance) -> Result<Self> {
         let sockets = sockets(eal, config);
         let pools = Pools::create(eal, config, &sockets)?;
         let workers: Vec<u32> = sockets.lcores.keys().copied().collect();
         let assigned = config.queues_by_lcore(&workers, |port, lcore| sockets.is_near(port, lcore));
         check_lcores(&assigned, &workers, eal)?;
-        let ready = config
-            .ports
-            .iter()
-            .map(|port| {
-                configure(eal, config, port, config.vhost(port.device.as_str()), (assigned.len(), &pools))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let granted: Vec<_> = ready.iter().map(Ready::on_socket).collect();
-        check_pools(config, &granted, assigned.len(), &pools)?;
         for far in sockets.far(&assigned) {
             let name = config.ports.get(far.queue.port).map_or("?", |port| port.name.as_str());
             log::warn!(port = name; "{}", far.explain(name));
         }
-        Ok(Self { pools, assigned, ready })
+        Ok(Self { pools, assigned })
+    }
+
+    /// Configures the devices of all ports. Returns them in the order of these.
+    pub fn configure(&self, eal: &Eal, config: &Appliance) -> Result<Vec<Ready>> {
+        let Self { pools, assigned } = self;
+        let ready = config
+            .ports
+            .iter()
+            .map(|port| {
+                configure(eal, config, port, config.vhost(port.device.as_str()), (assigned.len(), pools))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let granted: Vec<_> = ready.iter().map(Ready::on_socket).collect();
+        check_pools(config, &granted, assigned.len(), pools)?;
+        Ok(ready)
     }
 }
 

@@ -7,7 +7,7 @@
 //! the crate's module of that name, migrating nodes are followed by the crate's `migration::driver`, `board_link` is
 //! the session with the board, `api` has the operator's requests, `changes` those that change the configuration,
 //! `checkpoint` keeps what is forwarded by in a file, `host_key` is this host's key pair. `device_events` has ports whose
-//! devices are reset or removed. `board_updates` applies what the board sends; `show`, `rows`, `trace` and `metrics` answer
+//! devices are reset or removed. `take_over` has a process take the place of another. `board_updates` applies what the board sends; `show`, `rows`, `trace` and `metrics` answer
 //! requests for `server` and `lists`; `reports` are log lines.
 
 mod addresses;
@@ -48,6 +48,7 @@ pub mod spread;
 pub mod start;
 pub mod station_limits;
 pub mod stations;
+pub mod take_over;
 #[cfg(test)]
 mod tests;
 pub mod trace;
@@ -58,6 +59,7 @@ use crate::migration::{driver::Migrations, hold::HoldPool};
 use crate::pipeline::{RouterSeen, ports::Role};
 use crate::tables::Tables;
 use crate::underlay::Underlay;
+use anyhow::Result;
 use crossbeam::channel::Select;
 use dpdk::Eal;
 
@@ -83,6 +85,7 @@ use std::{
     time::{Duration, Instant},
 };
 use stopover_config::appliance::Appliance;
+use take_over::Successor;
 
 /// The longest sleep: `stop` wakes nobody.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
@@ -110,6 +113,8 @@ pub struct Control {
     /// VTEP addresses that are not resolved yet, of hosts that are sent to at another until a time; in the order of these.
     pub(crate) kept_paths: VecDeque<(u64, IpAddr)>,
     pub(crate) stop: Arc<AtomicBool>,
+    /// The process that takes over.
+    pub(crate) successor: Option<Successor>,
     /// Rounds of its loop.
     pub(crate) rounds: u64,
     /// The last field: everything made from it is dropped before.
@@ -117,9 +122,9 @@ pub struct Control {
 }
 
 impl Control {
-    /// Runs until `stop` is set. The lcores keep running; see [`Control::shut_down`].
+    /// Runs until `stop` is set, or another process takes over. The lcores keep running; see [`Control::shut_down`].
     pub fn run(&mut self) {
-        while !self.stop.load(Relaxed) {
+        while !self.stop.load(Relaxed) && self.successor.is_none() {
             self.wait();
             self.round();
             self.rounds += 1;
@@ -297,11 +302,18 @@ impl Control {
         self.ports.are_running()
     }
 
-    /// Ends the session with the board, then stops the lcores, then the ports.
-    pub fn shut_down(mut self) {
+    /// Ends the session with the board, then stops the lcores, then the ports; or gives them to the process that takes over.
+    ///
+    /// # Errors
+    /// That process is not there any more.
+    pub fn shut_down(mut self) -> Result<()> {
+        if let Some(successor) = self.successor.take() {
+            return self.give_way(successor);
+        }
         log::info!("stopping");
         self.write_last_checkpoint();
         self.board.close();
         self.ports.shut_down();
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub use handles::{LcoreHandle, PortHandle};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use stopover_config::appliance as config;
@@ -142,9 +142,20 @@ impl Ports {
 
     /// Stops the lcores, then the devices.
     pub fn shut_down(&mut self) {
+        // All at once: what one hands to another is still sent.
+        self.lcores.iter().for_each(|lcore| lcore.stop.store(true, Relaxed));
         self.lcores.clear();
         for port in self.handles.values() {
             if let Err(e) = port.device.stop() {
+                log::warn!("port {}: {e}", port.name);
+            }
+        }
+    }
+
+    /// After that: closes the devices, for another process. A vhost-user socket is closed when it stops.
+    pub fn close(&mut self) {
+        for port in self.handles.values().filter(|port| port.vhost.is_none() && port.in_service) {
+            if let Err(e) = port.device.close() {
                 log::warn!("port {}: {e}", port.name);
             }
         }

@@ -11,7 +11,7 @@ use crossbeam::channel::Sender;
 use stopover_config::appliance::Appliance;
 use stopover_ctl::{
     AcceptBoard, AddressEntry, ApiError, ChangeQuery, ClearRequest, ErrorBody, HostRow, NetworkRow,
-    NodeEntry, PortJson, TraceRequest,
+    NodeEntry, PortJson, TakeOver, TraceRequest,
 };
 use tokio::sync::oneshot;
 
@@ -44,6 +44,8 @@ pub enum Request {
     Change(ConfigChange, ChangeQuery),
     /// `POST /v1/clear`.
     Clear(ClearRequest),
+    /// `POST /v1/take-over`.
+    TakeOver(TakeOver),
     /// `POST /v1/trace`.
     Trace(TraceRequest),
     /// `GET /metrics`.

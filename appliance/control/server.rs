@@ -21,21 +21,36 @@ use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 use stopover_config::appliance::Appliance;
 use stopover_ctl::{ApiError, path};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinHandle,
+};
 
-/// The control socket's path; it is removed when this is dropped.
+/// The sockets. When this is dropped, others can listen in their place; requests that were received are still answered.
 #[derive(Debug)]
-pub struct Socket(PathBuf);
+pub struct Socket {
+    path: PathBuf,
+    listeners: Vec<JoinHandle<()>>,
+}
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // It may have been removed already.
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
+        self.listeners.iter().for_each(JoinHandle::abort);
+        let until = Instant::now() + CLOSING;
+        while !self.listeners.iter().all(JoinHandle::is_finished) && Instant::now() < until {
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 }
+
+/// A listener is closed by a thread of the runtime, which may be busy; longer than this it is not waited for.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// Opens the sockets and serves them for as long as the runtime lives. `file`: what is read again for a reload.
 pub fn serve(
@@ -56,16 +71,16 @@ pub fn serve(
         ),
         None => None,
     };
-    let (listener, socket) = listen(&config.ctl)?;
+    let (listener, mut socket) = listen(&config.ctl)?;
     let file = file.map(|file| Arc::new(file.to_owned()));
     let app = api(requests.clone(), file.clone());
-    rt.spawn(async move { axum::serve(listener, app).await });
+    socket.listeners.push(rt.spawn(async move { drop(axum::serve(listener, app).await) }));
     if let Some(file) = file {
         rt.spawn(config_requests::reload_on_hangup(requests.clone(), file));
     }
     if let Some(listener) = metrics_listener {
         let app = Router::new().route("/metrics", get(metrics)).with_state(requests);
-        rt.spawn(async move { axum::serve(listener, app).await });
+        socket.listeners.push(rt.spawn(async move { drop(axum::serve(listener, app).await) }));
     }
     Ok(socket)
 }
@@ -102,7 +117,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
     let listener = UnixListener::bind(path).with_context(|| {
         format!("ctl: cannot make the socket {shown}; expected a path that we may write; hint: give `ctl` another path")
     })?;
-    let socket = Socket(path.to_owned());
+    let socket = Socket { path: path.to_owned(), listeners: Vec::new() };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok((listener, socket))
 }
@@ -128,6 +143,7 @@ fn api(requests: Sender<PendingRequest>, file: Option<Arc<PathBuf>>) -> Router {
         .route(path::NETWORKS, get(|requests, query| lists::page(List::Networks, requests, query)))
         .route(path::ACCEPT_BOARD, command(Request::AcceptBoard))
         .route(path::CLEAR, command(Request::Clear))
+        .route(path::TAKE_OVER, command(Request::TakeOver))
         .route(path::TRACE, command(Request::Trace))
         .merge(config_requests::routes(file))
         .fallback(|| async {

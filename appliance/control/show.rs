@@ -25,6 +25,7 @@ impl Control {
     /// Answers a request.
     pub(crate) fn answer(&mut self, pending: PendingRequest) {
         let answer = match pending.request {
+            Request::TakeOver(request) => return self.take_over(request, pending.reply),
             Request::Trace(_) if !self.forwards() => Err(not_forwarding()),
             Request::Trace(request) => return self.trace(request, pending.reply),
             Request::Version => to_json(&self.show_version()),

@@ -13,7 +13,7 @@ use super::{
     checkpoint::Checkpoints,
     declared::HostIds,
     device_events::DeviceEvents,
-    devices::{self, Devices},
+    devices::{self, Reserved},
     host_key::{self, HostKeyError},
     loops::Loops,
     numa::Pools,
@@ -27,6 +27,7 @@ use super::{
     server,
     source::Source,
     stations::Stations,
+    take_over::Predecessor,
     vhost_sockets,
 };
 use crate::migration::{driver::Migrations, hold::HoldPool};
@@ -104,27 +105,36 @@ pub fn warnings(config: &Appliance) -> Vec<String> {
 
 /// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `source`: where the
 /// configuration is from. `rt` must be made before, because EAL pins this thread, and all that it starts later, to one
-/// core.
+/// core. `predecessor`: the process whose place this one takes.
 pub fn start(
     config: Appliance,
     source: Source,
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
+    predecessor: Option<Predecessor>,
 ) -> Result<Control> {
     check(&config, &source)?;
     warnings(&config).iter().for_each(|warning| log::warn!("{warning}"));
-    server::prepare_socket_path(&config.ctl)?;
-    vhost_sockets::prepare_sockets(&config)?;
+    if predecessor.is_none() {
+        server::prepare_socket_path(&config.ctl)?;
+        vhost_sockets::prepare_sockets(&config)?;
+    }
     // Before EAL: its thread is to run anywhere.
     let checkpoints = Checkpoints::new(source.checkpoint_path(), config.checkpoint_s)?;
-    let board = BoardLink::new(&config, public_key(&config, &source)?);
-    let mut eal_args = config.eal.clone();
-    eal_args.extend(config.eal_vdevs().map(|vdev| format!("--vdev={vdev}")));
-    let eal = Eal::init(&eal_args)?;
-    let Devices { pools, assigned, ready } = Devices::configure(&eal, &config)?;
+    let mut board = BoardLink::new(&config, public_key(&config, &source)?);
+    let eal = Eal::init(&eal_args(&config, predecessor.is_some()))?;
+    let reserved = Reserved::new(&eal, &config)?;
+    let lcores = reserved.assigned.len();
+    let memory = (Tables::new(lcores + 1)?, HoldPool::new(config.migration.hold_bytes));
+    // What takes long is before this, what needs a device behind it.
+    if let Some(predecessor) = predecessor {
+        board.take_over(predecessor.take_over(rt, &eal, &config)?);
+    }
+    let ready = reserved.configure(&eal, &config)?;
+    let Reserved { pools, assigned } = reserved;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
     let Built { mut control, views, segments } =
-        build(config, (source, checkpoints, board), &facts, assigned.len(), (pools, eal), rt, stop)?;
+        build(config, (source, checkpoints, board), &facts, memory, (pools, eal), rt, stop)?;
     let restored = control.restore_checkpoint();
     let held = restored.map(|restored| restored.point);
     if let Some((session, updates)) = open_session(&control, &facts, rt, (segments, held)) {
@@ -146,19 +156,28 @@ pub fn start(
     Ok(control)
 }
 
+/// A process beside another has its devices later.
+fn eal_args(config: &Appliance, is_beside: bool) -> Vec<String> {
+    if is_beside {
+        return Predecessor::eal_args(config);
+    }
+    let vdevs = config.eal_vdevs().map(|vdev| format!("--vdev={vdev}"));
+    config.eal.iter().cloned().chain(vdevs).collect()
+}
+
 /// Builds the control thread's state and opens the control socket. `facts`: of the configuration's ports, in their order.
 fn build(
     config: Appliance,
     (source, checkpoints, board): (Source, Checkpoints, BoardLink),
     facts: &[Facts],
-    lcores: usize,
+    ((mut tables, mut views), hold): ((Tables, Vec<ParkedView>), Arc<HoldPool>),
     (pools, eal): (Pools, Eal),
     rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<Built> {
-    let (mut tables, mut views) = Tables::new(lcores + 1)?;
     let plan = Plan::new(&config, facts, &mut tables)?;
     let trace_view = views.pop();
+    let lcores = views.len();
     let replica = replica_of(&config, &plan);
     let vnis = plan.networks.iter().map(|(vni, (bd, _))| (*bd, *vni)).collect();
     let segments = plan.segment_vnis();
@@ -175,7 +194,7 @@ fn build(
         began: Instant::now(),
         underlay: Underlay::new(plan.underlays),
         board,
-        hold: HoldPool::new(config.migration.hold_bytes),
+        hold,
         device_events: DeviceEvents::new(&eal, &ports),
         ports,
         config,
@@ -192,6 +211,7 @@ fn build(
         queue_moves: QueueMoves::default(),
         kept_paths: VecDeque::new(),
         stop,
+        successor: None,
         rounds: 0,
         eal,
     };
@@ -221,6 +241,7 @@ fn open_session(
     let mtus = facts.iter().map(|facts| facts.mtu);
     session_config.details = plan::host_details(config.ports.iter().zip(mtus), control.board.public_key());
     session_config.interest = plan::interest(config);
+    session_config.instance = control.board.instance();
     session_config.held = held;
     session_config.settle = SETTLE;
     session_config.queue = UPDATES;

@@ -64,7 +64,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Polls until `stop` is set; then drops what waits, so that packet accounting holds.
+    /// Polls until `stop` is set; then sends what waits, and drops what cannot be sent, so that packet accounting holds.
     pub fn run(mut self) {
         self.reserve();
         let mut burst = Burst::new();
@@ -203,6 +203,24 @@ impl Worker {
         n
     }
 
+    /// Sends what was received, and what other lcores hand over, which stop at the same time.
+    fn drain(&mut self) {
+        let began = cycles::tsc();
+        let per_ms = cycles::tsc_hz() / 1000;
+        let mut last_work = began;
+        loop {
+            let now = cycles::tsc();
+            self.egress.now = now;
+            if self.egress.finish_round() > 0 {
+                last_work = now;
+            }
+            if now.wrapping_sub(last_work) > QUIET_MS * per_ms || now.wrapping_sub(began) > DRAIN_MS * per_ms
+            {
+                return;
+            }
+        }
+    }
+
     fn pipeline<'w>(&'w mut self, no_trace: &'w mut NoTrace) -> Pipeline<'w, LcoreEgress, NoTrace> {
         Pipeline {
             view: &self.view,
@@ -214,7 +232,7 @@ impl Worker {
     }
 
     fn shut_down(&mut self) {
-        self.egress.finish_round();
+        self.drain();
         while let Some(order) = self.egress.rings.from_control.pop() {
             drop::<Order>(order);
         }
@@ -235,6 +253,11 @@ fn prefetch_heads(burst: &Burst, role: Option<&Role>) {
 
 /// How long an lcore sleeps that has no receive queue, and to which others hand no frames.
 const WITHOUT_QUEUES: Duration = Duration::from_micros(100);
+
+/// An lcore that stops has ended when nothing was to be sent for so long, and after this time in any case: as long as frames
+/// wait for a full device.
+const QUIET_MS: u64 = 1;
+const DRAIN_MS: u64 = 100;
 
 /// In bytes.
 const CACHE_LINE: isize = 64;

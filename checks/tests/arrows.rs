@@ -241,6 +241,7 @@ const CONTROL: &[modules::Rule] = &[
         uses: &["control::device_state", "control::mtu", "control::request", "control::rows"],
     },
     modules::Rule { module: "control::trace", uses: &["control::request"] },
+    modules::Rule { module: "control::take_over", uses: &["control::request", "control::vhost_sockets"] },
     modules::Rule { module: "control::metrics", uses: &[] },
     modules::Rule {
         module: "control::start",
@@ -268,6 +269,7 @@ const CONTROL: &[modules::Rule] = &[
             "control::source",
             "control::spread",
             "control::stations",
+            "control::take_over",
             "control::vhost_sockets",
             "migration::driver",
         ],

@@ -4,7 +4,7 @@
 use crate::{
     AcceptBoard, AcceptedBoard, ApiError, BoardState, ChangeQuery, ChangeReport, ClearRequest, ConfigState,
     Drop, ErrorBody, FwdStats, HostRow, LcoreStats, Migrations, NetworkRow, NodeRow, Page, PortInfo,
-    PortJson, PortStats, TraceReport, TraceRequest, TraceSource, Version, lists, path,
+    PortJson, PortStats, TakeOver, TakenOver, TraceReport, TraceRequest, TraceSource, Version, lists, path,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
@@ -191,6 +191,13 @@ impl Client {
     ) -> Result<ChangeReport, ClientError> {
         let path = format!("{path}?dry_run={}&reopen={}", query.dry_run, query.reopen);
         self.call(method, &path, body, CHANGE_FACTOR * self.timeout).await
+    }
+
+    /// Has the appliance close its devices and sockets for another process, and end. Its last checkpoint may take as long as a
+    /// change.
+    pub async fn take_over(&self, request: TakeOver) -> Result<TakenOver, ClientError> {
+        let limit = CHANGE_FACTOR * self.timeout;
+        self.call(Method::POST, path::TAKE_OVER, Some(encode(&request)), limit).await
     }
 
     /// Follows a frame. Waiting for a captured one does not count against the client's time limit.

@@ -11,7 +11,7 @@ pub use lists::{hosts as whole_hosts, networks as whole_networks, nodes as whole
 pub use types::*;
 
 /// Where each answer is found. All are `GET` and return JSON, but for [`path::ACCEPT_BOARD`], [`path::CLEAR`],
-/// [`path::RELOAD`] and [`path::TRACE`], which are `POST`. [`path::PORTS`] also takes a `POST`, and each port below it a
+/// [`path::RELOAD`], [`path::TAKE_OVER`] and [`path::TRACE`], which are `POST`. [`path::PORTS`] also takes a `POST`, and each port below it a
 /// `PATCH` or `DELETE`. Bodies are JSON.
 pub mod path {
     /// [`Version`](crate::Version).
@@ -49,6 +49,8 @@ pub mod path {
     pub const ACCEPT_BOARD: &str = "/v1/board/accept";
     /// Takes [`ClearRequest`](crate::ClearRequest), returns `{}`.
     pub const CLEAR: &str = "/v1/clear";
+    /// Takes [`TakeOver`](crate::TakeOver), returns [`TakenOver`](crate::TakenOver), and ends the process.
+    pub const TAKE_OVER: &str = "/v1/take-over";
     /// Takes [`TraceRequest`](crate::TraceRequest), returns [`TraceReport`](crate::TraceReport).
     pub const TRACE: &str = "/v1/trace";
 }

@@ -56,6 +56,21 @@ pub struct Version {
     pub uptime_s: u64,
 }
 
+/// The process that takes the place of the running one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeOver {
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// The devices and sockets are closed, and the last checkpoint is written: the other process has the place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenOver {
+    /// By which the host is registered at the board: the other process continues with it. 32 hexadecimal digits.
+    pub instance: String,
+}
+
 /// What to set to zero.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "what", deny_unknown_fields)]

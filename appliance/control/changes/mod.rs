@@ -76,6 +76,12 @@ impl Changes {
         self.writer.stored()
     }
 
+    /// A change is under way.
+    #[must_use]
+    pub const fn is_changing(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// For the operator.
     #[must_use]
     pub fn show(&self) -> ConfigState {

@@ -205,6 +205,12 @@ impl Migrations {
         self.locks.contains_key(key) || self.nodes.get(key).is_some_and(Node::is_busy)
     }
 
+    /// Whether any node is migrating.
+    #[must_use]
+    pub fn is_any_migrating(&self) -> bool {
+        self.nodes.values().any(Node::is_busy)
+    }
+
     /// For how long copies are kept for replay, from the next start of a migration on.
     pub const fn set_window_ms(&mut self, window_ms: u64) {
         self.window_ms = window_ms;

@@ -141,10 +141,11 @@ class Appliance:
             port |= {"rxq": count, "txq": count}
         self.config["vdevs"][at] = vdev
 
-    def vhost(self, name, socket, role, tso=False, pairs=1, **more):
-        """Adds a vhost-user port that listens on `socket`, with so many queue pairs."""
+    def vhost(self, name, socket, role, tso=False, pairs=1, client=False, **more):
+        """Adds a vhost-user port that listens on `socket`, or connects to it as a `client`, with so many queue pairs."""
         n = sum(v.startswith("net_vhost") for v in self.config["vdevs"])
         options = (",tso=1" if tso else "") + (f",queues={pairs}" if pairs > 1 else "")
+        options += ",client=1" if client else ""
         self.port(name, f"net_vhost{n},iface={socket}{options}", role, **more)
 
     def write(self, path=None):
@@ -166,6 +167,20 @@ class Appliance:
         if forwards:
             self.wait_forwarding()
         return self
+
+    def begin_take_over(self):
+        """Starts a process that is to take the place of the present one; returns it."""
+        return Process(self.lab, f"{self.name}-next", [program("stopover-appliance"), "--take-over", self.write()],
+                       ns=self.ns, env={"RUST_BACKTRACE": "1"})
+
+    def end_take_over(self, process):
+        """Waits until it has the place, and forwards."""
+        if status := self.process.wait_end(30):
+            raise Failure(f"{self.name} gave its place away and ended with status {status}; the end of its log:\n"
+                          f"    {self.process.tail()}")
+        self.process = process
+        process.wait_socket(self.socket, timeout=30)
+        self.wait_forwarding()
 
     def wait_forwarding(self, timeout=60):
         """Waits until it has a snapshot and forwards."""

@@ -132,7 +132,7 @@ fn main() -> Result<()> {
     let endpoint = endpoints.first().context("the configuration has no board")?.clone();
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut control =
-        start::start(config, Source::without_file(), rt.handle(), Arc::new(AtomicBool::new(false)))?;
+        start::start(config, Source::without_file(), rt.handle(), Arc::new(AtomicBool::new(false)), None)?;
     let churn = rt.block_on(Churn::load(&endpoint))?;
     log::info!("{} nodes on {} hosts will move", churn.nodes.len(), churn.hosts.len());
 
@@ -143,6 +143,6 @@ fn main() -> Result<()> {
     thread::spawn(move || read_rates(&rate));
     thread::spawn(move || churn.run(&per_second, &sender));
     control.run();
-    control.shut_down();
+    control.shut_down()?;
     Ok(())
 }
