@@ -46,6 +46,7 @@ use std::{
 use stopover_bbs::client::{self, Point, PublicKey, Session, SessionConfig, Update};
 use stopover_config::appliance::{Appliance, Truth};
 use stopover_net::Vni;
+use stopover_pki::ClientTls;
 use uuid::Uuid;
 
 /// How long after a restart nodes of an earlier run stay registered without being seen again: long enough for VMs to
@@ -121,6 +122,7 @@ pub fn start(
     }
     // Before EAL: its thread is to run anywhere.
     let checkpoints = Checkpoints::new(source.checkpoint_path(), config.checkpoint_s)?;
+    let tls = config.tls.as_deref().map(ClientTls::load).transpose()?;
     let mut board = BoardLink::new(&config, public_key(&config, &source)?);
     let eal = Eal::init(&eal_args(&config, predecessor.is_some()))?;
     let reserved = Reserved::new(&eal, &config)?;
@@ -137,7 +139,7 @@ pub fn start(
         build(config, (source, checkpoints, board), &facts, memory, (pools, eal), rt, stop)?;
     let restored = control.restore_checkpoint();
     let held = restored.map(|restored| restored.point);
-    if let Some((session, updates)) = open_session(&control, &facts, rt, (segments, held)) {
+    if let Some((session, updates)) = open_session(&control, &facts, rt, (segments, held, tls)) {
         control.board.open(session, updates);
         if !(control.await_snapshot() && control.await_board(restored)) {
             // Stopped: there is no state to forward by, so nothing is started.
@@ -232,12 +234,13 @@ fn open_session(
     control: &Control,
     facts: &[Facts],
     rt: &tokio::runtime::Handle,
-    (segments, held): (BTreeSet<Vni>, Option<Point>),
+    (segments, held, tls): (BTreeSet<Vni>, Option<Point>, Option<ClientTls>),
 ) -> Option<(Session, channel::Receiver<Update>)> {
     let config = &control.config;
     let Truth::Board(endpoints) = &config.truth else { return None };
     let mut session_config =
         SessionConfig::new(endpoints.clone(), config.name.clone(), config.vteps(), config.udp_port());
+    session_config.tls = tls;
     let mtus = facts.iter().map(|facts| facts.mtu);
     session_config.details = plan::host_details(config.ports.iter().zip(mtus), control.board.public_key());
     session_config.interest = plan::interest(config);

@@ -15,6 +15,7 @@
 
 use std::fmt;
 use stopover_net::HostName;
+use stopover_pki::{Identity, Role as Named};
 
 /// The name of a principal that is no host: of a certificate, or of a user of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,17 +85,30 @@ impl Role {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Host => "host",
-            Self::Operator => "operator",
-            Self::Observer => "observer",
-            Self::Program => "program",
-            Self::Member => "member",
+            Self::Host => Named::Host.as_str(),
+            Self::Operator => Named::Operator.as_str(),
+            Self::Observer => Named::Observer.as_str(),
+            Self::Program => Named::Program.as_str(),
+            Self::Member => Named::Member.as_str(),
             Self::Unproven => "unproven",
         }
     }
 }
 
 impl Principal {
+    /// The holder of a certificate. `None` = a board, which calls no board.
+    #[must_use]
+    pub fn of_certificate(Identity { role, name }: Identity) -> Option<Self> {
+        Some(match role {
+            Named::Board => return None,
+            Named::Host => Self::Host(name),
+            Named::Operator => Self::Operator(name.into()),
+            Named::Observer => Self::Observer(name.into()),
+            Named::Program => Self::Program(name.into()),
+            Named::Member => Self::Member(name.into()),
+        })
+    }
+
     /// Its role.
     #[must_use]
     pub fn role(&self) -> Role {

@@ -43,9 +43,12 @@ struct Serve {
     /// Configuration file (RON). The other options override it.
     #[arg(value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to serve gRPC: http://ADDRESS:PORT or unix:/PATH. May be repeated.
+    /// Where to serve gRPC: https://ADDRESS:PORT, unix:/PATH or http://ADDRESS:PORT. May be repeated.
     #[arg(long, value_name = "ENDPOINT")]
     listen: Vec<Endpoint>,
+    /// The folder of the board's credentials, for https.
+    #[arg(long, value_name = "FOLDER")]
+    tls: Option<PathBuf>,
     /// The store's file, made by `stopover-bbs init`.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
@@ -67,6 +70,7 @@ impl Serve {
             Some(path) => {
                 let file = stopover_config::bbs::load(path)?;
                 let mut config = ServerConfig::new(file.listen);
+                config.tls = file.tls;
                 config.unix = file.unix;
                 config.metrics = file.metrics;
                 config.heartbeat = file.heartbeat;
@@ -89,11 +93,12 @@ impl Serve {
             // Several heartbeats must fit into a lease.
             config.heartbeat = config.heartbeat.min(config.lease / 4);
         }
+        config.tls = self.tls.or(config.tls);
         config.metrics = self.metrics.or(config.metrics);
         store = self.store.or(store);
         if config.listen.is_empty() {
             bail!(
-                "nowhere to listen; expected `--listen http://ADDRESS:PORT`, `--listen unix:/PATH` or a configuration FILE"
+                "nowhere to listen; expected `--listen https://ADDRESS:PORT`, `--listen unix:/PATH` or a configuration FILE"
             );
         }
         let Some(store) = store else {

@@ -8,13 +8,14 @@ use std::{
 };
 use stopover_bbs::{
     board::record::{NextHost, TABLES},
-    client::{Connection, connect},
+    client::{BoardAddress, Connection, connect},
     proto::{parse, v1},
     server::{Writer, inspect},
     store::{Copy, Header, Look, Redb, Store, sync_folder},
     table::{Record, Table},
 };
 use stopover_config::Endpoint;
+use stopover_pki::ClientTls;
 
 /// Findings that are printed.
 const SHOWN: usize = 100;
@@ -49,6 +50,9 @@ pub struct Backup {
     /// Where the board serves, in place of the configuration's first endpoint.
     #[arg(long, value_name = "ENDPOINT")]
     board: Option<Endpoint>,
+    /// The folder of an operator's credentials, for a board at https. [environment: STOPOVER_TLS]
+    #[arg(long, value_name = "FOLDER")]
+    tls: Option<PathBuf>,
     /// The backup. There must be no such file.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -81,9 +85,11 @@ pub fn backup(backup: Backup) -> anyhow::Result<()> {
     let Some(board) = backup.board.or(listen) else {
         bail!("no board; expected a configuration FILE or `--board ENDPOINT`");
     };
+    let folder = backup.tls.or_else(|| std::env::var_os("STOPOVER_TLS").map(PathBuf::from));
+    let tls = folder.as_deref().map(ClientTls::load).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let header = runtime.block_on(async {
-        let connection = connect(&board).await?;
+        let connection = connect(BoardAddress { endpoint: board, tls }).await?;
         receive(&connection, &backup.to).await
     })?;
     let found = look(&backup.to)?;

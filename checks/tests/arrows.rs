@@ -15,12 +15,16 @@ const CRATES: &[crates::Rule] = &[
             "stopover-lockfree",
             "stopover-logging",
             "stopover-net",
+            "stopover-pki",
         ],
     },
-    crates::Rule { package: "stopover-bbs", uses: &["stopover-config", "stopover-logging", "stopover-net"] },
+    crates::Rule {
+        package: "stopover-bbs",
+        uses: &["stopover-config", "stopover-logging", "stopover-net", "stopover-pki"],
+    },
     crates::Rule {
         package: "stopover-cli",
-        uses: &["stopover-bbs", "stopover-config", "stopover-ctl", "stopover-net"],
+        uses: &["stopover-bbs", "stopover-config", "stopover-ctl", "stopover-net", "stopover-pki"],
     },
     crates::Rule { package: "stopover-config", uses: &["stopover-net"] },
     crates::Rule { package: "stopover-ctl", uses: &["stopover-net"] },

@@ -21,9 +21,12 @@ pub struct Cli {
     /// Control socket of the appliance [default: the only one in /run/stopover].
     #[arg(long, global = true, value_name = "PATH")]
     pub ctl: Option<PathBuf>,
-    /// Board: http://host:port or unix:/path.
+    /// Board: https://host:port, unix:/path or http://host:port.
     #[arg(long, global = true, value_name = "URL")]
     pub board: Option<Endpoint>,
+    /// Folder of your credentials, for a board at https.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub tls: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -32,7 +35,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const ENVIRONMENT: &str = "Environment:\n  STOPOVER_CTL    used when --ctl is not given\n  STOPOVER_BOARD  used when --board is not given";
+const ENVIRONMENT: &str = "Environment:\n  STOPOVER_CTL    used when --ctl is not given\n  STOPOVER_BOARD  used when --board is not given\n  STOPOVER_TLS    used when --tls is not given";
 
 /// The first word.
 #[derive(Debug, Subcommand)]

@@ -7,12 +7,9 @@ use crate::{
     render::{self, BoardView},
 };
 use serde::Serialize;
-use stopover_bbs::client::{HostEntry, NodeFilter, Operator, Row, Target};
+use stopover_bbs::client::{BoardAddress, HostEntry, NodeFilter, Operator, Row, Target};
 use stopover_bbs::model::{DeclaredBy, Host as HostRecord};
-use stopover_config::{
-    Endpoint,
-    bulk::{HostRow, MemberRow, NetworkRow, NodeRow},
-};
+use stopover_config::bulk::{HostRow, MemberRow, NetworkRow, NodeRow};
 use stopover_net::Vni;
 use tokio_stream::StreamExt;
 
@@ -27,8 +24,8 @@ fn committed(revision: u64, out: Output) -> Result<(), Failure> {
 }
 
 /// `stopover show … --board …`
-pub async fn show(endpoint: &Endpoint, show: &Show, out: Output) -> Result<(), Failure> {
-    let mut board = Operator::connect(endpoint).await?;
+pub async fn show(address: &BoardAddress, show: &Show, out: Output) -> Result<(), Failure> {
+    let mut board = Operator::connect(address).await?;
     match show {
         Show::Nodes(scope) => {
             nodes(&mut board, NodeFilter { vni: scope.vni, ..NodeFilter::default() }, out).await
@@ -61,11 +58,11 @@ async fn nodes(board: &mut Operator, filter: NodeFilter, out: Output) -> Result<
 }
 
 /// `stopover host …`
-pub async fn host(endpoint: &Endpoint, command: Host, out: Output) -> Result<(), Failure> {
+pub async fn host(address: &BoardAddress, command: Host, out: Output) -> Result<(), Failure> {
     if let Host::Load(file) = &command {
-        return committed(load::file::<HostRow>(endpoint, &file.file).await?, out);
+        return committed(load::file::<HostRow>(address, &file.file).await?, out);
     }
-    let mut board = Operator::connect(endpoint).await?;
+    let mut board = Operator::connect(address).await?;
     match command {
         Host::Add { name, vteps, udp_port } => {
             committed(board.declare(&Row::Host(HostRow { name, vteps, udp_port })).await?, out)
@@ -100,11 +97,11 @@ fn forget_refusal(entry: &HostEntry) -> Option<String> {
 }
 
 /// `stopover network …`
-pub async fn network(endpoint: &Endpoint, command: Network, out: Output) -> Result<(), Failure> {
+pub async fn network(address: &BoardAddress, command: Network, out: Output) -> Result<(), Failure> {
     if let Network::Load(file) = &command {
-        return committed(load::file::<NetworkRow>(endpoint, &file.file).await?, out);
+        return committed(load::file::<NetworkRow>(address, &file.file).await?, out);
     }
-    let mut board = Operator::connect(endpoint).await?;
+    let mut board = Operator::connect(address).await?;
     match command {
         Network::Add { vni, name, flood, mtu } => {
             committed(board.declare(&Row::Network(NetworkRow { vni, name, flood, mtu })).await?, out)
@@ -115,11 +112,11 @@ pub async fn network(endpoint: &Endpoint, command: Network, out: Output) -> Resu
 }
 
 /// `stopover node …`
-pub async fn node(endpoint: &Endpoint, command: Node, out: Output) -> Result<(), Failure> {
+pub async fn node(address: &BoardAddress, command: Node, out: Output) -> Result<(), Failure> {
     if let Node::Load(file) = &command {
-        return committed(load::file::<NodeRow>(endpoint, &file.file).await?, out);
+        return committed(load::file::<NodeRow>(address, &file.file).await?, out);
     }
-    let mut board = Operator::connect(endpoint).await?;
+    let mut board = Operator::connect(address).await?;
     match command {
         Node::Add { vni, mac, host, ips, shared_ips } => {
             committed(board.declare(&Row::Node(NodeRow { vni, mac, host, ips, shared_ips })).await?, out)
@@ -133,11 +130,11 @@ pub async fn node(endpoint: &Endpoint, command: Node, out: Output) -> Result<(),
 }
 
 /// `stopover member …`
-pub async fn member(endpoint: &Endpoint, command: Member, out: Output) -> Result<(), Failure> {
+pub async fn member(address: &BoardAddress, command: Member, out: Output) -> Result<(), Failure> {
     if let Member::Load(file) = &command {
-        return committed(load::file::<MemberRow>(endpoint, &file.file).await?, out);
+        return committed(load::file::<MemberRow>(address, &file.file).await?, out);
     }
-    let mut board = Operator::connect(endpoint).await?;
+    let mut board = Operator::connect(address).await?;
     match command {
         Member::Add { vni, host, segment } => {
             committed(board.declare(&Row::Member(MemberRow { vni, host, segment })).await?, out)
@@ -149,8 +146,8 @@ pub async fn member(endpoint: &Endpoint, command: Member, out: Output) -> Result
 }
 
 /// `stopover events`
-pub async fn events(endpoint: &Endpoint, after: u64, follow: bool, out: Output) -> Result<(), Failure> {
-    let mut board = Operator::connect(endpoint).await?;
+pub async fn events(address: &BoardAddress, after: u64, follow: bool, out: Output) -> Result<(), Failure> {
+    let mut board = Operator::connect(address).await?;
     let mut stream = std::pin::pin!(board.events(after, follow).await?);
     while let Some(chunk) = stream.next().await {
         for event in chunk? {

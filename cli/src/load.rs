@@ -6,16 +6,16 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
-use stopover_bbs::client::{Error, LoadStep, Operator, Row};
-use stopover_config::{ConfigError, Endpoint, bulk};
+use stopover_bbs::client::{BoardAddress, Error, LoadStep, Operator, Row};
+use stopover_config::{ConfigError, bulk};
 
 /// Loads the file; the revision with all of it.
-pub async fn file<T>(endpoint: &Endpoint, path: &Path) -> Result<u64, Failure>
+pub async fn file<T>(address: &BoardAddress, path: &Path) -> Result<u64, Failure>
 where
     T: bulk::Row + Into<Row> + Send + 'static,
 {
     let mut rows = bulk::Rows::<_, T>::open(path)?;
-    let mut board = Operator::connect(endpoint).await?;
+    let mut board = Operator::connect(address).await?;
     // The file's own error is kept here, because the client only hands back its text among its own words.
     let bad_row: Arc<Mutex<Option<ConfigError>>> = Arc::default();
     let keep = Arc::clone(&bad_row);

@@ -30,7 +30,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(run(cli, &Environment::from_process()));
+    let environment = Environment::from_process().with_tls(cli.tls.as_deref());
+    let result = runtime.block_on(run(cli, &environment));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // The reader closed the pipe (`stopover show nodes | head`).
@@ -52,7 +53,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
             );
             match target::choose_side(cli.ctl.as_deref(), cli.board.as_ref(), env, both)? {
                 Side::Appliance(client) => appliance::show(&client, &show, out).await,
-                Side::Board(endpoint) => board::show(&endpoint, &show, out).await,
+                Side::Board(address) => board::show(&address, &show, out).await,
             }
         }
         Command::FollowBoard(FollowBoard::Accept { id }) => {

@@ -5,16 +5,17 @@ use crate::{
     output::{Failure, Output},
     render,
 };
-use stopover_bbs::client::{BeginMigration, Migration, MigrationState, MigrationTicket, Operator};
-use stopover_config::Endpoint;
+use stopover_bbs::client::{
+    BeginMigration, BoardAddress, Migration, MigrationState, MigrationTicket, Operator,
+};
 
 fn ticket(ticket: MigrationTicket, out: Output) -> Result<(), Failure> {
     out.print(&ticket, render::migration_ticket)
 }
 
 /// Runs one of them.
-pub async fn migration(endpoint: &Endpoint, command: Command, out: Output) -> Result<(), Failure> {
-    let mut board = Operator::connect(endpoint).await?;
+pub async fn migration(address: &BoardAddress, command: Command, out: Output) -> Result<(), Failure> {
+    let mut board = Operator::connect(address).await?;
     match command {
         Command::Begin { nodes, from, to, cause, lease } => {
             let lease_ms = u64::from(lease) * 1000;

@@ -6,8 +6,10 @@ use std::{
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+use stopover_bbs::client::BoardAddress;
 use stopover_config::Endpoint;
 use stopover_ctl::Client;
+use stopover_pki::ClientTls;
 
 /// The environment of the process.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +18,8 @@ pub struct Environment {
     pub ctl: Option<OsString>,
     /// `STOPOVER_BOARD`.
     pub board: Option<OsString>,
+    /// `STOPOVER_TLS`, or `--tls`.
+    pub tls: Option<PathBuf>,
     /// Default directory of the appliances' sockets.
     pub run: PathBuf,
 }
@@ -24,7 +28,17 @@ impl Environment {
     /// Of this process.
     pub fn from_process() -> Self {
         let var = |name| std::env::var_os(name).filter(|v| !v.is_empty());
-        Self { ctl: var("STOPOVER_CTL"), board: var("STOPOVER_BOARD"), run: "/run/stopover".into() }
+        Self {
+            ctl: var("STOPOVER_CTL"),
+            board: var("STOPOVER_BOARD"),
+            tls: var("STOPOVER_TLS").map(PathBuf::from),
+            run: "/run/stopover".into(),
+        }
+    }
+
+    /// The same with the folder of an option, which overrides that of the environment.
+    pub fn with_tls(self, folder: Option<&Path>) -> Self {
+        Self { tls: folder.map(Path::to_owned).or(self.tls), ..self }
     }
 }
 
@@ -34,7 +48,7 @@ pub enum Side {
     /// An appliance.
     Appliance(Client),
     /// A board.
-    Board(Endpoint),
+    Board(BoardAddress),
 }
 
 /// The target of a `show`; `both` when a board could answer it too.
@@ -51,7 +65,7 @@ pub fn choose_side(
         (None, Some(_)) if !both => Err(Failure::Message(
             "found --board; expected an appliance for this; hint: give --ctl instead, the board does not know it".into(),
         )),
-        (None, Some(board)) => Ok(Side::Board(board.clone())),
+        (None, Some(_)) => Ok(Side::Board(self::board(board, env)?)),
         (None, None) if both && env.ctl.is_none() && env.board.is_some() => {
             Ok(Side::Board(self::board(None, env)?))
         }
@@ -105,18 +119,30 @@ fn only_socket(run: &Path) -> Result<PathBuf, String> {
 }
 
 /// The board meant.
-pub fn board(board: Option<&Endpoint>, env: &Environment) -> Result<Endpoint, Failure> {
-    if let Some(endpoint) = board {
-        return Ok(endpoint.clone());
+pub fn board(board: Option<&Endpoint>, env: &Environment) -> Result<BoardAddress, Failure> {
+    let endpoint = board.map_or_else(|| board_of(env), |endpoint| Ok(endpoint.clone()))?;
+    if !matches!(endpoint, Endpoint::Tls { .. }) {
+        return Ok(endpoint.into());
     }
+    let Some(folder) = &env.tls else {
+        return Err(Failure::Message(format!(
+            "found {endpoint} without credentials; expected --tls or STOPOVER_TLS; hint: give the folder of your credentials"
+        )));
+    };
+    let tls = ClientTls::load(folder).map_err(|e| Failure::Message(e.to_string()))?;
+    Ok(BoardAddress { endpoint, tls: Some(tls) })
+}
+
+/// The board of the environment.
+fn board_of(env: &Environment) -> Result<Endpoint, Failure> {
     let Some(value) = &env.board else {
         return Err(Failure::Message(
-            "found no board to ask; expected --board or STOPOVER_BOARD; hint: give for example --board http://10.9.0.1:7480".into(),
+            "found no board to ask; expected --board or STOPOVER_BOARD; hint: give for example --board https://10.9.0.1:7480".into(),
         ));
     };
     value.to_string_lossy().parse().map_err(|found: String| {
         Failure::Message(format!(
-            "STOPOVER_BOARD: found {found}; expected http://host:port or unix:/path; hint: correct the variable"
+            "STOPOVER_BOARD: found {found}; expected https://host:port, unix:/path or http://host:port; hint: correct the variable"
         ))
     })
 }
@@ -127,7 +153,7 @@ mod tests {
 
     fn env(ctl: &str, board: &str) -> Environment {
         let var = |s: &str| Some(OsString::from(s)).filter(|s| !s.is_empty());
-        Environment { ctl: var(ctl), board: var(board), run: "/absent".into() }
+        Environment { ctl: var(ctl), board: var(board), tls: None, run: "/absent".into() }
     }
 
     fn message<T: std::fmt::Debug>(r: Result<T, Failure>) -> String {
@@ -145,13 +171,15 @@ mod tests {
         assert!(
             matches!(choose_side(Some(ctl), None, &both, true), Ok(Side::Appliance(c)) if c.socket() == ctl)
         );
-        assert!(matches!(choose_side(None, Some(&board), &both, true), Ok(Side::Board(b)) if b == board));
+        assert!(
+            matches!(choose_side(None, Some(&board), &both, true), Ok(Side::Board(b)) if b.endpoint == board)
+        );
         assert!(
             matches!(choose_side(None, None, &both, true), Ok(Side::Appliance(c)) if c.socket() == Path::new("/env.sock"))
         );
         let only_board = env("", "http://env:1");
         assert!(
-            matches!(choose_side(None, None, &only_board, true), Ok(Side::Board(b)) if b.to_string() == "http://env:1")
+            matches!(choose_side(None, None, &only_board, true), Ok(Side::Board(b)) if b.endpoint.to_string() == "http://env:1")
         );
         assert!(
             message(choose_side(None, None, &only_board, false))
@@ -163,8 +191,22 @@ mod tests {
         assert!(
             message(choose_side(None, Some(&board), &both, false)).contains("the board does not know it")
         );
-        assert!(message(super::board(None, &env("", ""))).contains("--board http://"));
+        assert!(message(super::board(None, &env("", ""))).contains("--board https://"));
         assert!(message(super::board(None, &env("", "b:1"))).starts_with("STOPOVER_BOARD: found `b:1`"));
+    }
+
+    #[test]
+    fn a_board_with_tls_needs_credentials() {
+        let board: Endpoint = "https://b:1".parse().unwrap();
+        let none = env("", "");
+        assert_eq!(
+            message(super::board(Some(&board), &none)),
+            "found https://b:1 without credentials; expected --tls or STOPOVER_TLS; hint: give the folder of your credentials"
+        );
+        let absent = none.with_tls(Some(Path::new("/absent")));
+        assert!(
+            message(super::board(Some(&board), &absent)).starts_with("/absent/ca.pem: found No such file")
+        );
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct UnixUsers {
 pub struct Bbs {
     /// Where gRPC is served; at least one, no two alike. A TCP host is an IP address here.
     pub listen: Vec<Endpoint>,
+    /// The folder of the board's credentials, absolute; there is one if it listens at `https://`.
+    pub tls: Option<PathBuf>,
     /// Who is what on Unix sockets.
     pub unix: UnixUsers,
     /// The store's file, absolute.
@@ -70,6 +72,7 @@ pub struct Bbs {
 #[serde(rename = "bbs", deny_unknown_fields)]
 struct RawBbs {
     listen: Vec<String>,
+    tls: Option<String>,
     #[serde(default)]
     unix: RawUsers,
     store: String,
@@ -106,8 +109,11 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
     let forget_after_s =
         read::number("forget_after_s", raw.forget_after_s, 7 * 86_400, 0..=10 * 366 * 86_400, "seconds")?;
     let flood_grace_s = read::number("flood_grace_s", raw.flood_grace_s, 60, 0..=86_400, "seconds")?;
+    let tls = raw.tls.map(|s| read::absolute("tls", &s)).transpose()?;
+    read::needs_credentials("listen", &listen, tls.as_ref())?;
     Ok(Bbs {
         listen,
+        tls,
         unix: UnixUsers {
             operators: users("unix.operators", &raw.unix.operators)?,
             observers: users("unix.observers", &raw.unix.observers)?,
@@ -137,7 +143,7 @@ fn listen(raw: &[String]) -> Checked<Vec<Endpoint>> {
     for (i, s) in raw.iter().enumerate() {
         let at = format!("listen[{i}]");
         let endpoint = read::endpoint(&at, s)?;
-        if let Endpoint::Tcp { host, .. } = &endpoint
+        if let Endpoint::Tcp { host, .. } | Endpoint::Tls { host, .. } = &endpoint
             && host.parse::<std::net::IpAddr>().is_err()
         {
             return Err(fault(
@@ -219,6 +225,16 @@ mod tests {
         assert_eq!(b.listen, vec![Endpoint::Unix("/run/bbs.sock".into())]);
         assert_eq!((b.heartbeat.as_millis(), b.host_timeout.as_millis()), (1000, 5000));
         assert_eq!((b.history, b.watcher_backlog, b.metrics), (100_000, 65_536, None));
+    }
+
+    #[test]
+    fn an_https_endpoint_needs_credentials() {
+        let b = check("(listen: [\"https://0.0.0.0:1\"], store: \"/x\", tls: \"/etc/stopover/b\")").unwrap();
+        assert_eq!(b.tls, Some("/etc/stopover/b".into()));
+        let e = check("(listen: [\"unix:/b\", \"https://0.0.0.0:1\"], store: \"/x\")").unwrap_err();
+        let expected = "b.ron:1:22: listen[1]: found https://0.0.0.0:1 without `tls`; expected a folder of credentials; hint: \
+                        add for example tls: \"/etc/stopover/credentials\"";
+        assert_eq!(e, expected);
     }
 
     #[test]

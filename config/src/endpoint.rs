@@ -1,4 +1,5 @@
-//! [`Endpoint`]: where a board listens and where it is reached, `http://host:port` or `unix:/path`.
+//! [`Endpoint`]: where a board listens and where it is reached, `https://host:port`, `http://host:port` or
+//! `unix:/path`.
 
 use serde::{Serialize, Serializer};
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -9,7 +10,14 @@ pub(crate) const MAX_SOCKET_PATH: usize = 107;
 /// An address of the board.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
-    /// gRPC over TCP.
+    /// gRPC over TLS 1.3, with certificates at both ends.
+    Tls {
+        /// Name or address, IPv6 without brackets.
+        host: String,
+        /// TCP port, not zero.
+        port: u16,
+    },
+    /// gRPC over plain TCP: anyone who reaches it may do anything.
     Tcp {
         /// Name or address, IPv6 without brackets.
         host: String,
@@ -21,7 +29,8 @@ pub enum Endpoint {
 }
 
 /// The form of an endpoint, for messages.
-pub(crate) const EXPECTED: &str = "`http://host:port` (IPv6 in brackets) or `unix:/absolute/path`";
+pub(crate) const EXPECTED: &str =
+    "`https://host:port` (IPv6 in brackets), `unix:/absolute/path` or `http://host:port`";
 
 impl FromStr for Endpoint {
     type Err = String;
@@ -40,8 +49,9 @@ impl FromStr for Endpoint {
                 Ok(Self::Unix(PathBuf::from(path)))
             };
         }
-        let Some(rest) = s.strip_prefix("http://") else {
-            return Err(format!("`{s}`, which begins neither with `http://` nor with `unix:`"));
+        let secure = s.strip_prefix("https://");
+        let Some(rest) = secure.or_else(|| s.strip_prefix("http://")) else {
+            return Err(format!("`{s}`, which begins neither with `https://`, `http://` nor `unix:`"));
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let Some((host, port)) = rest.rsplit_once(':') else {
@@ -55,7 +65,8 @@ impl FromStr for Endpoint {
             None if is_host(host) => host,
             _ => return Err(format!("`{s}`, which has no valid host name or address")),
         };
-        Ok(Self::Tcp { host: host.to_owned(), port })
+        let host = host.to_owned();
+        Ok(if secure.is_some() { Self::Tls { host, port } } else { Self::Tcp { host, port } })
     }
 }
 
@@ -68,10 +79,15 @@ fn is_host(host: &str) -> bool {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "http://[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "http://{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        let (scheme, host, port) = match self {
+            Self::Tls { host, port } => ("https", host, port),
+            Self::Tcp { host, port } => ("http", host, port),
+            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+        };
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}")
         }
     }
 }
@@ -92,6 +108,8 @@ mod tests {
             "http://10.9.0.1:7480",
             "http://[fd00::1]:7480",
             "http://bbs.example:1",
+            "https://10.9.0.1:7480",
+            "https://[fd00::1]:7480",
             "unix:/run/stopover/bbs.sock",
         ] {
             assert_eq!(s.parse::<Endpoint>().unwrap().to_string(), s);
@@ -104,7 +122,8 @@ mod tests {
     fn bad_endpoints_have_a_reason() {
         for (s, why) in [
             ("10.9.0.1:7480", "begins neither"),
-            ("https://h:1", "begins neither"),
+            ("httpss://h:1", "begins neither"),
+            ("https://h", "no port"),
             ("http://h", "no port"),
             ("http://h:0", "1 to 65535"),
             ("http://h:65536", "1 to 65535"),

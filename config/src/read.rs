@@ -166,8 +166,22 @@ pub(crate) fn number<T: TryFrom<i64> + PartialOrd + Display>(
 
 pub(crate) fn endpoint(at: &str, s: &str) -> Checked<Endpoint> {
     s.parse().map_err(|why: String| {
-        fault(at, why, endpoint::EXPECTED, "for example http://10.9.0.1:7480 or unix:/run/stopover/bbs.sock")
+        fault(at, why, endpoint::EXPECTED, "for example https://10.9.0.1:7480 or unix:/run/stopover/bbs.sock")
     })
+}
+
+/// An endpoint with TLS needs the folder of `tls`.
+pub(crate) fn needs_credentials(at: &str, endpoints: &[Endpoint], tls: Option<&PathBuf>) -> Checked<()> {
+    let secure = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tls { .. });
+    match (endpoints.iter().position(secure), tls) {
+        (Some(i), None) => Err(fault(
+            format!("{at}[{i}]"),
+            endpoints.get(i).map_or_else(String::new, |endpoint| format!("{endpoint} without `tls`")),
+            "a folder of credentials",
+            "add for example tls: \"/etc/stopover/credentials\"",
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn socket_addr(at: &str, s: &str) -> Checked<SocketAddr> {

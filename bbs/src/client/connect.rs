@@ -1,4 +1,4 @@
-//! From an [`Endpoint`] to the services of a board. The only place for TLS on the side of clients.
+//! From a [`BoardAddress`] to the services of a board. The only place for TLS on the side of clients.
 
 use super::error::Error;
 use crate::proto::{
@@ -14,7 +14,12 @@ use std::{
     time::Duration,
 };
 use stopover_config::Endpoint;
-use tokio::{net::UnixStream, time::timeout};
+use stopover_pki::ClientTls;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 use tonic::{
     Code,
     body::Body,
@@ -32,6 +37,33 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// A call that the board does not answer within this time has failed. Longer than the largest load takes.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where a board is, and with whose credentials it is called.
+#[derive(Debug, Clone)]
+pub struct BoardAddress {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// Needed at `https://`.
+    pub tls: Option<ClientTls>,
+}
+
+impl From<Endpoint> for BoardAddress {
+    fn from(endpoint: Endpoint) -> Self {
+        Self { endpoint, tls: None }
+    }
+}
+
+impl From<&Endpoint> for BoardAddress {
+    fn from(endpoint: &Endpoint) -> Self {
+        endpoint.clone().into()
+    }
+}
+
+impl From<&Self> for BoardAddress {
+    fn from(address: &Self) -> Self {
+        address.clone()
+    }
+}
 
 /// A connection to a board. A clone uses the same one.
 #[derive(Debug, Clone)]
@@ -102,8 +134,9 @@ fn uri_of_before(uri: &Uri) -> Option<Uri> {
 }
 
 /// Connects; fails if the endpoint does not answer.
-pub async fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
-    let channel = open(endpoint).await?;
+pub async fn connect(address: impl Into<BoardAddress>) -> Result<Connection, Error> {
+    let BoardAddress { endpoint, tls } = address.into();
+    let channel = open(&endpoint, tls).await?;
     let mut connection = Connection { calls: Calls { channel, board_of_before: false } };
     // The board answers this from memory, also while it is busy; there is no watcher of such a number.
     let request = ListWatchersRequest { after: u64::MAX };
@@ -111,13 +144,19 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Connection, Error> {
     let answer = timeout(FIRST_CALL_TIMEOUT, observer.list_watchers(request)).await.map_err(|_| {
         Error::Unreachable(format!("{endpoint}: no answer within {} s", FIRST_CALL_TIMEOUT.as_secs()))
     })?;
-    // Any other refusal is that of a board with services, and meets the next call too.
-    connection.calls.board_of_before =
-        answer.err().is_some_and(|status| status.code() == Code::Unimplemented);
+    match answer {
+        Ok(_) => {}
+        // A board checks the certificate of its client after the client has everything it needs: this is the first answer.
+        Err(status) if std::error::Error::source(&status).is_some() => {
+            return Err(Error::Unreachable(format!("{endpoint}: {}", cause(&status))));
+        }
+        // Any other refusal is that of a board with services, and meets the next call too.
+        Err(status) => connection.calls.board_of_before = status.code() == Code::Unimplemented,
+    }
     Ok(connection)
 }
 
-async fn open(endpoint: &Endpoint) -> Result<Channel, Error> {
+async fn open(endpoint: &Endpoint, tls: Option<ClientTls>) -> Result<Channel, Error> {
     let transport = |uri: String| -> Result<Transport, Error> {
         Ok(Transport::from_shared(uri)
             .map_err(|e| Error::Unreachable(format!("{endpoint}: {e}")))?
@@ -131,6 +170,24 @@ async fn open(endpoint: &Endpoint) -> Result<Channel, Error> {
     };
     let connected = match endpoint {
         Endpoint::Tcp { .. } => transport(endpoint.to_string())?.connect().await,
+        Endpoint::Tls { host, port } => {
+            let Some(tls) = tls else {
+                let why = "without credentials; expected their folder; hint: give `tls` or STOPOVER_TLS";
+                return Err(Error::Unreachable(format!("{endpoint}: {why}")));
+            };
+            let address = (host.clone(), *port);
+            // No connection of this channel is opened by itself later, so each one has the newest credentials.
+            transport(format!("http://{}", stopover_pki::BOARD_NAME))?
+                .connect_with_connector(tower::service_fn(move |_: Uri| {
+                    let (address, connector) = (address.clone(), TlsConnector::from(tls.config()));
+                    async move {
+                        let stream = TcpStream::connect(address).await?;
+                        stream.set_nodelay(true)?;
+                        connector.connect(stopover_pki::board_name(), stream).await.map(TokioIo::new)
+                    }
+                }))
+                .await
+        }
         Endpoint::Unix(path) => {
             let path = path.clone();
             // The URI is only the value of HTTP/2's :authority here.
@@ -142,14 +199,16 @@ async fn open(endpoint: &Endpoint) -> Result<Channel, Error> {
                 .await
         }
     };
-    connected.map_err(|e| {
-        // tonic's own text is only "transport error"; the cause is at the end of the chain.
-        let mut cause: &dyn std::error::Error = &e;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        Error::Unreachable(format!("{endpoint}: {cause}"))
-    })
+    connected.map_err(|e| Error::Unreachable(format!("{endpoint}: {}", cause(&e))))
+}
+
+/// The last of a chain of errors. tonic's own text is only "transport error".
+fn cause(e: &dyn std::error::Error) -> String {
+    let mut cause = e;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// Waits for an answer, at most for `limit`.

@@ -2,7 +2,7 @@
 //! begins with a new registration, which fences outstanding calls of the old one.
 
 use super::{
-    connect::{CALL_TIMEOUT, Connection, call, connect},
+    connect::{BoardAddress, CALL_TIMEOUT, Connection, call, connect},
     desired::{ClaimResult, Work},
     error::{Error, Reason},
     follow::{self, Position},
@@ -143,7 +143,8 @@ async fn attempt(
     position: &mut Position,
     out: &Out,
 ) -> Result<std::convert::Infallible, (bool, Error)> {
-    let board = connect(endpoint).await.map_err(|e| (false, e))?;
+    let address = BoardAddress { endpoint: endpoint.clone(), tls: cfg.tls.clone() };
+    let board = connect(address).await.map_err(|e| (false, e))?;
     let holds = held_point(shared, position);
     let description = lock(&shared.description).clone();
     let described = description.number;

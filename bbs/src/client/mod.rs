@@ -23,7 +23,7 @@ pub use checkpoint::exercise_checkpoint;
 pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointHead, CheckpointPiece, CheckpointWriter, parse as parse_checkpoint,
 };
-pub use connect::{Calls, Connection, connect};
+pub use connect::{BoardAddress, Calls, Connection, connect};
 pub use entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry};
 pub use error::{Error, Reason};
 pub use migrations::MigrationUpdate;

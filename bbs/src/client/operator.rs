@@ -1,7 +1,7 @@
 //! The calls of people and tools, which read and declare; one method each.
 
 use super::{
-    connect::{CALL_TIMEOUT, Connection, call, connect},
+    connect::{BoardAddress, CALL_TIMEOUT, Connection, call, connect},
     entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry},
     error::Error,
 };
@@ -10,7 +10,6 @@ use crate::{
     proto::{board, emit, migration, parse, v1},
 };
 use serde::Serialize;
-use stopover_config::Endpoint;
 use stopover_net::{HostName, Mac, Vni};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -97,8 +96,8 @@ fn required<T>(field: &str, value: Option<T>) -> Result<T, Error> {
 
 impl Operator {
     /// Connects.
-    pub async fn connect(endpoint: &Endpoint) -> Result<Self, Error> {
-        Ok(Self { board: connect(endpoint).await? })
+    pub async fn connect(address: impl Into<BoardAddress>) -> Result<Self, Error> {
+        Ok(Self { board: connect(address).await? })
     }
 
     /// A summary of the board.

@@ -19,6 +19,7 @@ use std::{
 };
 use stopover_config::Endpoint;
 use stopover_net::{HostName, Mac, Vni};
+use stopover_pki::ClientTls;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Configuration of a session.
@@ -26,6 +27,8 @@ use tokio::sync::{Notify, mpsc, watch};
 pub struct SessionConfig {
     /// Endpoints of the board, tried in turn.
     pub endpoints: Vec<Endpoint>,
+    /// Credentials, for endpoints at `https://`.
+    pub tls: Option<ClientTls>,
     /// The name to register.
     pub host: HostName,
     /// The process that registers: a number of its own, or that of the process whose place it takes while the board still has
@@ -59,6 +62,7 @@ impl SessionConfig {
     pub fn new(endpoints: Vec<Endpoint>, host: HostName, vteps: Vec<IpAddr>, udp_port: u16) -> Self {
         Self {
             endpoints,
+            tls: None,
             host,
             instance: Uuid::new_v4(),
             vteps,

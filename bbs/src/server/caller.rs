@@ -81,6 +81,7 @@ impl Proof {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
     Tcp,
+    Tls,
     Unix,
 }
 
@@ -93,6 +94,8 @@ pub(super) fn layer(
     InterceptorLayer::new(move |mut request: Request<()>| {
         let proof = match transport {
             Transport::Tcp => Some(Proof::Plain),
+            // The connection itself has it.
+            Transport::Tls => request.extensions().get::<Proof>().cloned(),
             Transport::Unix => peer(&request),
         };
         if let Some(proof) = proof {

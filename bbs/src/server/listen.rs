@@ -1,4 +1,4 @@
-//! The listening sockets. The only place for TLS on the side of the server.
+//! The listening sockets. `tls` is behind those with TLS.
 
 use anyhow::{Context, bail};
 use std::{
@@ -14,6 +14,7 @@ const SOCKET_MODE: u32 = 0o660;
 
 pub(super) enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
@@ -21,7 +22,7 @@ impl Listener {
     /// The socket's file, to be removed at the end.
     pub fn path(&self) -> Option<PathBuf> {
         match self {
-            Self::Tcp(_) => None,
+            Self::Tcp(_) | Self::Tls(_) => None,
             Self::Unix(_, path) => Some(path.clone()),
         }
     }
@@ -31,14 +32,24 @@ impl Listener {
 pub(super) async fn listen(endpoint: &Endpoint) -> anyhow::Result<(Listener, Endpoint)> {
     match endpoint {
         Endpoint::Tcp { host, port } => {
-            let listener = TcpListener::bind((host.as_str(), *port)).await.with_context(|| {
-                format!("cannot listen on {endpoint}; expected a free port of an address of this machine")
-            })?;
-            let port = listener.local_addr()?.port();
+            let (listener, port) = tcp(endpoint, host, *port).await?;
             Ok((Listener::Tcp(listener), Endpoint::Tcp { host: host.clone(), port }))
+        }
+        Endpoint::Tls { host, port } => {
+            let (listener, port) = tcp(endpoint, host, *port).await?;
+            Ok((Listener::Tls(listener), Endpoint::Tls { host: host.clone(), port }))
         }
         Endpoint::Unix(path) => Ok((unix(path).await?, endpoint.clone())),
     }
+}
+
+/// A TCP socket, and its real port.
+async fn tcp(endpoint: &Endpoint, host: &str, port: u16) -> anyhow::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((host, port)).await.with_context(|| {
+        format!("cannot listen on {endpoint}; expected a free port of an address of this machine")
+    })?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
 }
 
 async fn unix(path: &Path) -> anyhow::Result<Listener> {

@@ -20,6 +20,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
+use stopover_pki::Refusal as RefusedPeer;
 
 /// A gauge of a count.
 type Number = Gauge<u64, AtomicU64>;
@@ -38,6 +39,11 @@ pub struct Metrics {
     refused: Family<LabelSet, Counter>,
     denied: Family<LabelSet, Counter>,
     transaction_seconds: Histogram,
+    refused_peers: Family<LabelSet, Counter>,
+    cut_peers: Family<LabelSet, Counter>,
+    reloads: Family<LabelSet, Counter>,
+    /// Open connections with TLS.
+    pub(super) tls_connections: Number,
     read_only: Number,
     free_bytes: Number,
     /// Snapshots sent because a watcher was too slow.
@@ -60,6 +66,15 @@ impl Default for Metrics {
         for role in Role::ALL.iter().map(|role| role.name()).chain(["nobody"]) {
             let _from_zero = denied.get_or_create(&[("role", role)]);
         }
+        let (refused_peers, cut_peers) =
+            (Family::<LabelSet, Counter>::default(), Family::<LabelSet, Counter>::default());
+        for reason in RefusedPeer::NAMES {
+            let _from_zero = refused_peers.get_or_create(&[("reason", reason)]);
+        }
+        let reloads = Family::<LabelSet, Counter>::default();
+        for result in ["used", "refused"] {
+            let _from_zero = reloads.get_or_create(&[("result", result)]);
+        }
         Self {
             revision: Number::default(),
             hosts: Family::default(),
@@ -69,6 +84,10 @@ impl Default for Metrics {
             commands: Counter::default(),
             refused,
             denied,
+            refused_peers,
+            cut_peers,
+            reloads,
+            tls_connections: Number::default(),
             // 100 µs to 6.6 s.
             transaction_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 17)),
             read_only: Number::default(),
@@ -118,6 +137,21 @@ impl Metrics {
         self.denied.get_or_create(&[("role", role)]).inc();
     }
 
+    /// A handshake that came to nothing.
+    pub(super) fn count_refused_peer(&self, reason: &'static str) {
+        self.refused_peers.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A connection that was closed because its certificate would not be admitted any more.
+    pub(super) fn count_cut_peer(&self, reason: &'static str) {
+        self.cut_peers.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Other credentials in the folder, which are used or not.
+    pub(super) fn count_reload(&self, result: &'static str) {
+        self.reloads.get_or_create(&[("result", result)]).inc();
+    }
+
     fn count_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
     }
@@ -139,6 +173,13 @@ impl Metrics {
         r.register("commands", "Commands applied or refused", self.commands.clone());
         r.register("refused", "Calls refused, by reason", self.refused.clone());
         r.register("denied", "Calls of callers that may not make them, by role", self.denied.clone());
+        let help = "TLS handshakes that came to nothing, by reason";
+        r.register("tls_refused", help, self.refused_peers.clone());
+        let help = "TLS connections closed because their certificates are not admitted any more, by reason";
+        r.register("tls_closed", help, self.cut_peers.clone());
+        let help = "Changes of the credentials' folder, by whether they are used";
+        r.register("tls_reloads", help, self.reloads.clone());
+        r.register("tls_connections", "Open connections with TLS", self.tls_connections.clone());
         let transactions = self.transaction_seconds.clone();
         r.register_with_unit("transaction", "Duration of store transactions", Unit::Seconds, transactions);
         let help = "1 while the board takes no writes: its disk is full, or a record is unreadable";

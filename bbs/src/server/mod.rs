@@ -2,7 +2,8 @@
 //!
 //! | File | Contents |
 //! |---|---|
-//! | `listen` | sockets; the place for TLS |
+//! | `listen` | sockets |
+//! | `tls`, `refused_peers` | connections with certificates; which refused peers are logged |
 //! | `caller` | whom a connection is of |
 //! | `door` | the only way of a call to the board's thread and store |
 //! | `denials` | which denied calls are logged |
@@ -34,9 +35,11 @@ mod metrics;
 mod migrations;
 mod read_only;
 mod refuse;
+mod refused_peers;
 mod restore;
 mod rpc;
 mod services;
+mod tls;
 mod watch;
 mod watchers;
 mod writer;
@@ -75,6 +78,8 @@ use stopover_config::{
     Endpoint,
     bbs::{UnixUsers, defaults},
 };
+use stopover_pki::ServerTls;
+use tls::Tls;
 use tokio::{sync::watch as signal, task::JoinSet};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 
@@ -88,6 +93,8 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 pub struct ServerConfig {
     /// Where gRPC is served.
     pub listen: Vec<Endpoint>,
+    /// The folder of the board's credentials, if it listens with TLS.
+    pub tls: Option<PathBuf>,
     /// What the users of this machine are.
     pub unix: UnixUsers,
     /// Where Prometheus scrapes.
@@ -112,6 +119,7 @@ impl ServerConfig {
     pub fn new(listen: Vec<Endpoint>) -> Self {
         Self {
             listen,
+            tls: None,
             unix: UnixUsers::default(),
             metrics: None,
             heartbeat: Duration::from_millis(defaults::HEARTBEAT_MS),
@@ -138,6 +146,8 @@ pub struct Server {
 impl Server {
     /// Opens every socket, reads the store, and serves. Nothing is half started: an error leaves nothing running.
     pub async fn start(config: ServerConfig, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let tls = tls(&config, &metrics)?;
         let mut listeners = Vec::new();
         let mut endpoints = Vec::new();
         for endpoint in &config.listen {
@@ -153,7 +163,6 @@ impl Server {
             })?),
             None => None,
         };
-        let metrics = Arc::new(Metrics::default());
         let watchers = Arc::new(Watchers::default());
         let started = engine::start(
             store.clone(),
@@ -183,8 +192,9 @@ impl Server {
         let mut tasks = JoinSet::new();
         let sockets = listeners.iter().filter_map(Listener::path).collect();
         for listener in listeners {
-            serve(&mut tasks, listener, service.clone(), stopping.clone());
+            serve(&mut tasks, (listener, tls.as_ref()), service.clone(), stopping.clone());
         }
+        tls.map(|tls| tokio::spawn(tls::follow(tls, stopping.clone())));
         let metrics_address = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
         if let Some(listener) = metrics_listener {
             let stopped = wait_for_stop(stopping);
@@ -244,10 +254,23 @@ impl Server {
     }
 }
 
+/// The credentials of the listeners with TLS, if there are any.
+fn tls(config: &ServerConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<Tls>>> {
+    if !config.listen.iter().any(|endpoint| matches!(endpoint, Endpoint::Tls { .. })) {
+        return Ok(None);
+    }
+    let folder = config.tls.as_deref().context(
+        "an https endpoint without credentials; expected their folder; hint: give `tls` in the file, or `--tls FOLDER`",
+    )?;
+    let credentials = ServerTls::load(folder)?;
+    log::info!("TLS: credentials of {}", credentials.identity());
+    Ok(Some(Tls::new(credentials, metrics.clone())))
+}
+
 /// Serves gRPC on one socket, as one of `tasks`.
 fn serve(
     tasks: &mut JoinSet<anyhow::Result<()>>,
-    listener: Listener,
+    (listener, tls): (Listener, Option<&Arc<Tls>>),
     service: rpc::Rpc,
     stopping: signal::Receiver<bool>,
 ) {
@@ -260,6 +283,7 @@ fn serve(
     }
     let transport = match listener {
         Listener::Tcp(_) => Transport::Tcp,
+        Listener::Tls(_) => Transport::Tls,
         Listener::Unix(..) => Transport::Unix,
     };
     let router = tonic::transport::Server::builder()
@@ -271,7 +295,7 @@ fn serve(
         .add_service(limited!(OperatorServiceServer))
         .add_service(limited!(ObserverServiceServer))
         .add_service(limited!(BoardServer));
-    let stopped = wait_for_stop(stopping);
+    let stopped = wait_for_stop(stopping.clone());
     match listener {
         Listener::Tcp(l) => tasks.spawn(async move {
             let incoming = tokio_stream::StreamExt::map(TcpListenerStream::new(l), |stream| {
@@ -282,6 +306,14 @@ fn serve(
             });
             Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
         }),
+        Listener::Tls(l) => {
+            // Without credentials no listener was opened.
+            let Some(tls) = tls.cloned() else { return };
+            tasks.spawn(async move {
+                let incoming = tls::accept(tls, l, stopping);
+                Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
+            })
+        }
         Listener::Unix(l, _) => tasks.spawn(async move {
             let incoming = UnixListenerStream::new(l);
             Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)

@@ -14,6 +14,7 @@ mod operator;
 mod process;
 mod read_only;
 mod session;
+mod tls;
 
 use std::{
     net::IpAddr,

@@ -70,6 +70,8 @@ pub struct Appliance {
     pub idle: Idle,
     /// The source of hosts, networks and nodes.
     pub truth: Truth,
+    /// The folder of this host's credentials, absolute; there is one if the board is at `https://`.
+    pub tls: Option<PathBuf>,
     /// Unix socket of the control API, absolute.
     pub ctl: PathBuf,
     /// Where Prometheus scrapes, if anywhere.

@@ -20,6 +20,7 @@ pub(super) struct Appliance {
     pub mbuf_size: Option<i64>,
     pub idle: Option<Idle>,
     pub board: Option<Vec<String>>,
+    pub tls: Option<String>,
     pub declared: Option<Declared>,
     pub ctl: Option<String>,
     pub metrics: Option<String>,

@@ -42,6 +42,10 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         }
     };
     let truth = truth(raw.board, raw.declared, |d| declared::check(d, &name, &locals, origin))?;
+    let tls = raw.tls.map(|s| read::absolute("tls", &s)).transpose()?;
+    if let Truth::Board(endpoints) = &truth {
+        read::needs_credentials("board", endpoints, tls.as_ref())?;
+    }
     let (mbufs, mbcache) = pool(raw.mbufs, raw.mbcache)?;
     Ok(Appliance {
         ctl: match raw.ctl {
@@ -63,6 +67,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
             None => adaptive(None, None)?,
         },
         truth,
+        tls,
         metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
         max_network_stations: read::number(
             "max_network_stations",

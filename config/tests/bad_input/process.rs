@@ -17,7 +17,7 @@ pub const CASES: &[Case] = &[
     (
         "    board:",
         "    bord:",
-        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `checkpoint_s`, `migration`, `ports`, `lcores`; hint: did you mean `board`?",
+        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `tls`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `checkpoint_s`, `migration`, `ports`, `lcores`; hint: did you mean `board`?",
     ),
     (
         "role: underlay(",
@@ -149,7 +149,7 @@ pub const CASES: &[Case] = &[
     (
         "\"http://10.9.0.1:7480\"",
         "\"10.9.0.1:7480\"",
-        "gw.ron:5:13: board[0]: found `10.9.0.1:7480`, which begins neither with `http://` nor with `unix:`; expected `http://host:port` (IPv6 in brackets) or `unix:/absolute/path`; hint: for example http://10.9.0.1:7480 or unix:/run/stopover/bbs.sock",
+        "gw.ron:5:13: board[0]: found `10.9.0.1:7480`, which begins neither with `https://`, `http://` nor `unix:`; expected `https://host:port` (IPv6 in brackets), `unix:/absolute/path` or `http://host:port`; hint: for example https://10.9.0.1:7480 or unix:/run/stopover/bbs.sock",
     ),
     (
         "\"http://10.9.0.1:7480\"",

@@ -32,6 +32,8 @@ pub enum Setting {
     Idle(Idle),
     /// `board`; `None`: `declared`.
     Board(Option<Vec<Endpoint>>),
+    /// `tls`
+    Tls(Option<PathBuf>),
     /// `ctl`
     Ctl(PathBuf),
     /// `metrics`
@@ -69,6 +71,7 @@ impl Setting {
             Self::MbufSize(_) => "mbuf_size",
             Self::Idle(_) => "idle",
             Self::Board(_) => "board",
+            Self::Tls(_) => "tls",
             Self::Ctl(_) => "ctl",
             Self::Metrics(_) => "metrics",
             Self::MaxNetworkStations(_) => "max_network_stations",
@@ -98,6 +101,7 @@ impl Setting {
             }
             Self::Board(None) => "none (declared)".to_owned(),
             Self::Board(Some(endpoints)) => text::list(endpoints),
+            Self::Tls(folder) => text::or(folder.as_ref().map(|folder| folder.display()), "none"),
             Self::Ctl(path) => path.display().to_string(),
             Self::Metrics(address) => text::or(*address, "none"),
             Self::StaleMs(n)
@@ -126,6 +130,7 @@ impl Setting {
             | Self::MbufSize(_)
             | Self::Idle(_)
             | Self::Board(_)
+            | Self::Tls(_)
             | Self::Ctl(_)
             | Self::Metrics(_)
             | Self::HoldBytes(_)
@@ -148,6 +153,7 @@ impl Setting {
             Self::Idle(idle) => to.idle = *idle,
             Self::Board(None) => to.truth = Truth::Declared(Arc::default()),
             Self::Board(Some(endpoints)) => to.truth = Truth::Board(endpoints.clone()),
+            Self::Tls(folder) => to.tls.clone_from(folder),
             Self::Ctl(path) => to.ctl.clone_from(path),
             Self::Metrics(address) => to.metrics = *address,
             Self::MaxNetworkStations(n) => to.max_network_stations = *n,
@@ -177,6 +183,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         mbuf_size,
         idle,
         truth,
+        tls,
         ctl,
         metrics,
         max_network_stations,
@@ -203,6 +210,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         Setting::MbufSize(*mbuf_size),
         Setting::Idle(*idle),
         Setting::Board(board),
+        Setting::Tls(tls.clone()),
         Setting::Ctl(ctl.clone()),
         Setting::Metrics(*metrics),
         Setting::MaxNetworkStations(*max_network_stations),
