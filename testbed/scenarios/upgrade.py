@@ -4,9 +4,11 @@
 Two hosts; guests in QEMU at gw-a, a station at gw-b. UDP streams with sequence numbers run in both directions between a guest
 and the station, 1,000 datagrams per second each.
 
-Hand-overs: a process is started with `--take-over`. The socket of the guest's NIC is QEMU's, so the new process connects to it.
-Between them, processes that must not get the place: one with a mistake in its configuration, one that is killed while it
-starts, and one that asks while the guest is locked for a migration.
+Hand-overs: a process is started with `--take-over`. The socket of the guest's NIC is QEMU's, so the new process connects to it,
+and the guest does not see its link go down (`status=off`): Linux can take a second until it sends again.
+After them, processes that must not get the place: one with a mistake in its configuration, and one that asks while the guest is
+locked for a migration. Others are killed at a random moment: if it was before they had the place, gw-a goes on, or ends with an
+error because it has closed its devices already; then it is started again.
 
 Restarts: gw-a is stopped by SIGTERM, or killed, and started again. The socket of this guest's NIC is gw-a's, and QEMU tries
 every second to reconnect.
@@ -15,7 +17,8 @@ every second to reconnect.
 of streams that began after a hand-over or a restart had ended, and those that the guest sent during the attempts that must
 fail; `sent` is how many these were. `handover_lost_sent`, `handover_lost_received`: datagrams from the guest and to it that
 were lost in hand-overs; `restart_lost`: both, in restarts. `stop_ms`: the longest time from SIGTERM to the end of the process.
-`taken_wrongly`: places that were given to a process that must not have them.
+`taken_wrongly`: places that were given to a process that must not have them. `killed`: processes that were killed;
+`outlived`: how often gw-a went on.
 
 Options: --rounds 10
 """
@@ -32,6 +35,7 @@ from lib import scenario
 from lib.guests.guest import Guest, Shell
 from lib.guests.migration import VNI, mac, port
 from lib.lab import Failure, fabric, info, until
+from lib.lab.process import listens
 from lib.product import stopover
 from lib.product.stopover import MEMORY_MIB, Board
 from lib.traffic.stream import Receiver, Sender
@@ -40,6 +44,7 @@ RATE = 1000  # datagrams per second in each direction
 HANDOVER_MS = 100
 RESTART_MS = 2500  # QEMU reconnects in whole seconds
 BEFORE_S, AFTER_S = 0.4, 0.5
+KILL_S = 1.5  # longer than a process needs to take over
 QUIET_S = 1.5  # a guest on a busy machine may be behind
 PEER = 2
 
@@ -81,7 +86,7 @@ class Run:
         station = fabric.Tenant.numbered(lab, "peer", VNI, PEER).plug_vif(self.b)
         for host in (self.a, self.b):
             host.start()
-        guests = [Guest(lab, f"vm{n}", socket, mac(n), vhost_server=n == 1, reconnect=n == 3)
+        guests = [Guest(lab, f"vm{n}", socket, mac(n), vhost_server=n == 1, link=n != 1, reconnect=n == 3)
                   for n, socket in zip((1, 3), sockets)]
         for n, guest in zip((1, 3), guests):
             guest.booted()
@@ -96,7 +101,7 @@ class Run:
         self.ways = self.pairs[0]
         self.streams = 0
         self.figures = {"lost": 0, "sent": 0, "handovers": 0, "handover_lost_sent": 0, "handover_lost_received": 0,
-                        "refusals": 0, "taken_wrongly": 0, "restarts": 0, "restart_lost": 0, "unaccounted": 0}
+                        "refusals": 0, "taken_wrongly": 0, "killed": 0, "outlived": 0, "restarts": 0, "restart_lost": 0, "unaccounted": 0}
         self.handover_ms, self.restart_ms, self.stop_ms = [], [], []
 
     def begin(self):
@@ -150,16 +155,32 @@ class Run:
         old = self.a.process
         undo = prepare()
         process = self.a.begin_take_over()
-        if why == "killed":
-            time.sleep(random.uniform(0, 0.3))
-            process.kill()
-        elif process.wait_end(30) == 0:
+        if process.wait_end(30) == 0:
             raise Failure(f"a process whose start must fail ({why}) has ended without an error")
         undo()
         self.figures["refusals"] += 1
         self.figures["taken_wrongly"] += not old.alive()
         info(f"{why}: {process.tail(1) or 'nothing logged'}")
         self.count_lost()
+
+    def kill(self):
+        """A process that is killed while it takes over, or soon after."""
+        self.begin()
+        old, process = self.a.process, self.a.begin_take_over()
+        time.sleep(random.uniform(0, KILL_S))
+        process.kill()
+        self.figures["killed"] += 1
+        time.sleep(AFTER_S)
+        if old.alive() and not listens(self.a.socket):
+            old.wait_end(10)  # it is closing
+        if old.alive():
+            self.figures["outlived"] += 1
+            self.count_lost()
+            return
+        old.ended_by_us = True
+        self.a.start()
+        self.flow_again()
+        self.finish()
 
     def refusals(self):
         def mistake():
@@ -171,7 +192,6 @@ class Run:
             until("gw-a has the lock", lambda: self.a.json("show", "migrations")["nodes"])
             return lambda: self.board.cli("migration", "abort", "1")
         self.refuse("mistake", mistake)
-        self.refuse("killed", lambda: lambda: None)
         self.refuse("migration", lock)
         self.a.write()
         until("no node migrates", lambda: not self.board.json("migration", "list", "--active"))
@@ -208,6 +228,8 @@ def body(lab):
     for number in range(options.rounds):
         run.hand_over(number)
     run.refusals()
+    for _ in range(options.rounds):
+        run.kill()
     run.ways = run.pairs[1]
     for number in range(options.rounds):
         run.restart(number)
@@ -219,4 +241,4 @@ def body(lab):
 
 
 scenario.main("upgrade", body, must_be_zero=["taken_wrongly", "unaccounted", "faulty_drops"],
-              must_be_positive=["sent", "handovers", "refusals", "restarts"], must_be_zero_alone=["late", "lost"])
+              must_be_positive=["sent", "handovers", "refusals", "killed", "restarts"], must_be_zero_alone=["late", "lost"])

@@ -131,11 +131,12 @@ class Machine:
     """One QEMU process and its two sockets: `line`, the command channel of the guest, and `qmp`. An `incoming` machine
     waits for a guest that migrates to it; a `paused` one does not let the guest run before `cont`. `number`
     distinguishes the machines of a guest. With `reconnect` it tries every second to reach an appliance that has gone
-    away; with `vhost_server` the appliance connects to it. The NIC has so many queue `pairs`; Linux enables as many of them as the guest has `cpus`. If it is `simple` it
+    away; with `vhost_server` the appliance connects to it. Without
+    `link` the NIC always reports a link (no VIRTIO_NET_F_STATUS). The NIC has so many queue `pairs`; Linux enables as many of them as the guest has `cpus`. If it is `simple` it
     takes no frames with unfinished checksums, and no uncut segments."""
 
     def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False, cpus=1,
-                 pairs=1, simple=False, vhost_server=False):
+                 pairs=1, simple=False, vhost_server=False, link=True):
         kernel, initramfs = _initramfs(lab)
         cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
         # Without MSI-X (`vectors=0`): QEMU 7.2 with TCG crashes when vhost-user uses it.
@@ -152,7 +153,7 @@ class Machine:
                             f"{',server=on,wait=off' if vhost_server else ''}",
                 "-netdev", f"vhost-user,id=n0,chardev=c0{f',queues={pairs}' if pairs > 1 else ''}",
                 "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0,{'mq=on,' if pairs > 1 else ''}"
-                           f"{SIMPLE if simple else ''}"
+                           f"{SIMPLE if simple else ''}{'' if link else 'status=off,'}"
                            f"rx_queue_size={QUEUE},tx_queue_size={QUEUE}",
                 *(["-incoming", "defer"] if incoming else []), *(["-S"] if paused else [])]
         self.process = Process(lab, f"guest-{name}", argv, ns=ns)
