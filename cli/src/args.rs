@@ -3,9 +3,11 @@
 //! ports.
 
 mod board;
+mod pki;
 mod port;
 
 pub use board::{Host, Member, Migration, Network, Node, Which};
+pub use pki::{Pki, PkiCommand};
 pub use port::{AddPort, Port, SetPort};
 
 use clap::{Args, Parser, Subcommand};
@@ -72,6 +74,8 @@ pub enum Command {
     /// Migrations of VMs: lock, complete, abort, and what became of them.
     #[command(subcommand)]
     Migration(Migration),
+    /// Keep a private CA: certificates for the board, its hosts and operators.
+    Pki(Pki),
     /// Events at the board: hosts up and down, conflicts, operator's changes.
     Events {
         /// Wait for further events.

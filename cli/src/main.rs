@@ -10,6 +10,7 @@ mod frames;
 mod load;
 mod migration;
 mod output;
+mod pki;
 mod ports;
 mod render;
 mod table;
@@ -70,6 +71,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::Node(c) => board::node(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Member(c) => board::member(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Migration(c) => migration::migration(&target::board(cli.board.as_ref(), env)?, c, out).await,
+        Command::Pki(c) => pki::pki(c, out),
         Command::Events { follow, after } => {
             board::events(&target::board(cli.board.as_ref(), env)?, after, follow, out).await
         }

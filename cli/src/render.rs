@@ -5,6 +5,7 @@ mod board;
 mod changes;
 mod local;
 mod migration;
+mod pki;
 mod port_list;
 mod ports;
 mod tables;
@@ -16,6 +17,7 @@ pub use board::{
 pub use changes::changes;
 pub use local::local_migrations;
 pub use migration::{migration, migration_ticket, migrations};
+pub use pki::{authorities, certificates, moment, rotation};
 pub use port_list::ports;
 pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};
 pub use tables::{board_state, hosts, networks, nodes};

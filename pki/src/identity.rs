@@ -159,7 +159,7 @@ fn name_error(name: &str) -> String {
 }
 
 /// The beginning of a foreign text, fit for one line of a log.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_default).collect()
 }
 

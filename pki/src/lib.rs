@@ -1,18 +1,26 @@
-//! Who is who on a network, and the proof of it: the names in certificates, and TLS with them.
+//! Who is who on a network, and the proof of it: the names in certificates, TLS with them, and the CA that gives them out.
 //!
 //! This room turns bytes that a peer presents into an [`Identity`], and a folder of [`Credentials`] into TLS for the board
-//! ([`ServerTls`]) and for those who call it ([`ClientTls`]). What an identity may do is decided after, by the board. Files
-//! enter; no sockets may, and no clock but that of the TLS library.
+//! ([`ServerTls`]) and for those who call it ([`ClientTls`]). [`CaFolder`] keeps a private CA and writes such folders. What
+//! an identity may do is decided after, by the board. Files enter; no sockets may, and no clock but that of the TLS library.
 #![forbid(unsafe_code)]
 
+mod authority;
+mod ca;
 mod credentials;
 #[cfg(any(test, feature = "exercise"))]
 pub mod exercise;
+mod files;
 mod identity;
+mod issued;
 mod refusal;
 mod tls;
 
+pub use authority::{Authority, Fresh, SignError, Signed};
+pub use ca::{CaFolder, Rotation};
 pub use credentials::{CA, CERTIFICATE, CRL, Credentials, Files, KEY};
+use identity::shown;
 pub use identity::{BadCertificate, BadIdentity, Identity, Role};
+pub use issued::{CertificateState, Issued, List, Serial};
 pub use refusal::Refusal;
 pub use tls::{BOARD_NAME, ClientTls, Peer, Reload, ServerTls, board_name};

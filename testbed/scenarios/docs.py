@@ -113,6 +113,8 @@ class Docs:
                 self.program_line(place, text)
             elif name == "stopover":
                 for words in markdown.spelled_out(text):
+                    if words[1:2] == ["pki"] and words[2:]:
+                        words = self.pki_words(words, self.lab.dir / "pki")
                     done = self.command(words, STOPOVER_BOARD="unix:/nonexistent", STOPOVER_CTL="/nonexistent")
                     # Prose may name a command without its arguments.
                     lacks = "required arguments were not" in done.stderr or "\nCommands:\n" in done.stderr
@@ -120,6 +122,32 @@ class Docs:
                     if done.returncode == 2 and not named_only:
                         self.wrong("bad_commands", f"{place}: `{shlex.join(words)}`: {done.stderr.strip()}")
         return found
+
+    @staticmethod
+    def pki_words(words, folder):
+        """The command with its folders below one of this run."""
+        below = [str(folder / w.lstrip("/")) if last == "--out" else w for last, w in zip(["", *words], words)]
+        return [*below, "--ca", str(folder / "ca")]
+
+    def identity(self):
+        """The commands of identity.md, one after another, make a CA and what its holders need."""
+        folder = self.lab.dir / "identity"
+        (folder / "etc/stopover").mkdir(parents=True)
+        for place, text in markdown.commands(REPO / "docs" / "identity.md"):
+            if not text.startswith("stopover pki ") or not place_is_block(place, self.blocks):
+                continue
+            words = self.pki_words(text.split(), folder)
+            # The document leaves the issuing again of all others to words.
+            done = self.command([*words, "--force"] if "--finish" in words else words)
+            self.figures["commands_run"] += 1
+            if done.returncode:
+                self.wrong("failed", f"{place}: `{text}` failed: {done.stderr.strip()}")
+        listed = json.loads(self.command(self.pki_words(["stopover", "pki", "list", "--json"], folder)).stdout)
+        states = sorted((row["role"], row["name"], row["state"]) for row in listed)
+        expected = [("board", "bbs", "valid"), ("host", "hv-a", "valid"), ("host", "hv-a", "valid"),
+                    ("host", "hv-b", "revoked")]
+        if states != expected:
+            self.wrong("failed", f"docs/identity.md: its commands make {states}, and not {expected}")
 
     def program_line(self, place, text):
         """A line that starts a program: all words but the file are its options, or values of these."""
@@ -297,6 +325,11 @@ class Docs:
             self.wrong("failed", f"the control socket has mode {mode:o}")
 
 
+def place_is_block(place, blocks):
+    """Whether a command stands in a block of commands, not in prose."""
+    return any(b.place == place and b.kind == "commands" for b in blocks)
+
+
 def names_of(words):
     """The words before the first option."""
     for w in words:
@@ -312,6 +345,7 @@ def body(lab):
     found = docs.commands()
     info(f"{docs.figures['blocks']} blocks, {docs.figures['links']} links, {docs.figures['commands']} different commands, "
          f"{docs.figures['configurations']} configurations")
+    docs.identity()
     prefix = docs.start(named)
     info("README's board and appliance run")
     docs.samples()

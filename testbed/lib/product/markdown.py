@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ..lab import REPO, Failure
 
 PROGRAMS = ("stopover", "stopover-bbs", "stopover-appliance", "make", "testbed/run", ".ci/run", "cargo", "curl", "ip",
-            "qemu-system-x86_64", "install", "git")
+            "qemu-system-x86_64", "install", "git", "scp")
 HINT = re.compile(r"^\s*<!-- docs: (.*?) -->$")
 DRAWING = re.compile("[─│┌┐└┘├┤▶◀▼▲]")
 # Words that a reader replaces, with a fitting value.
