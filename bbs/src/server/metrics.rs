@@ -71,6 +71,9 @@ impl Default for Metrics {
         for reason in RefusedPeer::NAMES {
             let _from_zero = refused_peers.get_or_create(&[("reason", reason)]);
         }
+        for reason in ["authority", "expired", "revoked"] {
+            let _from_zero = cut_peers.get_or_create(&[("reason", reason)]);
+        }
         let reloads = Family::<LabelSet, Counter>::default();
         for result in ["used", "refused"] {
             let _from_zero = reloads.get_or_create(&[("result", result)]);
