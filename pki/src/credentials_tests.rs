@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Role,
-    exercise::{Authority, Wish, exercise_credentials, exercise_identity},
+    exercise::{Authority, Template, exercise_credentials, exercise_identity},
 };
 use proptest::prelude::*;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
@@ -79,7 +79,7 @@ fn each_wrong_file_is_named() {
             (e.path(), e.hint()),
             (dir.path().join(name).as_path(), "check the path, or create the file")
         );
-        authority.write(dir.path(), &authority.issue(&Wish::of(Role::Host, "hv-a")), None);
+        authority.write(dir.path(), &authority.issue(&Template::of(Role::Host, "hv-a")), None);
     }
 }
 
@@ -111,7 +111,7 @@ proptest! {
     #[test]
     fn pem_that_was_changed_never_panics(at in 0_usize..2000, to in any::<u8>()) {
         let authority = Authority::default();
-        let issued = authority.issue(&Wish::of(Role::Member, "m"));
+        let issued = authority.issue(&Template::of(Role::Member, "m"));
         let mut input = Vec::new();
         for file in [authority.certificate(), &issued.certificate, &issued.key] {
             input.extend(u16::try_from(file.len()).unwrap().to_be_bytes());

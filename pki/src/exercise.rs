@@ -59,7 +59,7 @@ pub struct Issued {
 
 /// What a certificate is to hold.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct Template {
     /// URIs among its names.
     pub uris: Vec<String>,
     /// DNS names.
@@ -70,7 +70,7 @@ pub struct Wish {
     pub until_s: u64,
 }
 
-impl Wish {
+impl Template {
     /// A right one for a role and a name, for an hour.
     #[must_use]
     pub fn of(role: Role, name: &str) -> Self {
@@ -108,15 +108,15 @@ impl Authority {
 
     /// Issues whatever is wished.
     #[must_use]
-    pub fn issue(&self, wish: &Wish) -> Issued {
+    pub fn issue(&self, template: &Template) -> Issued {
         let at = |s| date_time_ymd(1970, 1, 1) + Duration::from_secs(s);
         let serial = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut params = CertificateParams::new(wish.dns.clone()).unwrap();
+        let mut params = CertificateParams::new(template.dns.clone()).unwrap();
         params
             .subject_alt_names
-            .extend(wish.uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().unwrap())));
-        params.not_before = at(wish.from_s);
-        params.not_after = at(wish.until_s);
+            .extend(template.uris.iter().map(|uri| SanType::URI(uri.as_str().try_into().unwrap())));
+        params.not_before = at(template.from_s);
+        params.not_after = at(template.until_s);
         params.serial_number = Some(serial.into());
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
@@ -164,7 +164,7 @@ impl Authority {
 
     /// A folder for a role and a name, with a right certificate and no revocation list. Returns the serial number.
     pub fn enrol(&self, folder: &Path, role: Role, name: &str) -> u64 {
-        let issued = self.issue(&Wish::of(role, name));
+        let issued = self.issue(&Template::of(role, name));
         self.write(folder, &issued, None);
         issued.serial
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     Refusal,
-    exercise::{Authority, Issued, Wish, now_s},
+    exercise::{Authority, Issued, Template, now_s},
 };
 use rustls::{ClientConnection, ServerConnection};
 use std::{fs, io::Cursor, time::Duration};
@@ -35,7 +35,7 @@ impl Lab {
     }
 
     fn host(&self) -> ClientTls {
-        self.client(&self.authority.issue(&Wish::of(Role::Host, "hv-a")))
+        self.client(&self.authority.issue(&Template::of(Role::Host, "hv-a")))
     }
 
     /// Of the board's folder.
@@ -95,14 +95,14 @@ fn a_host_and_the_board_know_each_other() {
 #[test]
 fn a_client_of_another_authority_is_refused() {
     let lab = Lab::new();
-    let other = Authority::default().issue(&Wish::of(Role::Host, "hv-a"));
+    let other = Authority::default().issue(&Template::of(Role::Host, "hv-a"));
     assert_eq!(lab.refused(&lab.client(&other)), Refusal::Authority);
 }
 
 #[test]
 fn dates_are_checked() {
     let lab = Lab::new();
-    let hour = |from_s, until_s| Wish { from_s, until_s, ..Wish::of(Role::Host, "hv-a") };
+    let hour = |from_s, until_s| Template { from_s, until_s, ..Template::of(Role::Host, "hv-a") };
     let old = lab.authority.issue(&hour(now_s() - 3600, now_s() - 1));
     assert_eq!(lab.refused(&lab.client(&old)), Refusal::Expired);
     let young = lab.authority.issue(&hour(now_s() + 100, now_s() + 3600));
@@ -166,7 +166,7 @@ fn a_client_without_a_certificate_is_refused() {
 fn a_certificate_that_names_nobody_or_a_board_is_no_clients() {
     let lab = Lab::new();
     for uris in [vec![], vec!["https://example.org/".to_owned()], vec!["stopover://board/b".to_owned()]] {
-        let issued = lab.authority.issue(&Wish { uris, ..Wish::of(Role::Host, "hv-a") });
+        let issued = lab.authority.issue(&Template { uris, ..Template::of(Role::Host, "hv-a") });
         let folder = lab.path("client");
         lab.authority.write(&folder, &issued, None);
         let Ok(client) = ClientTls::load(&folder) else { continue };
@@ -179,8 +179,8 @@ fn a_client_refuses_all_but_a_board() {
     let lab = Lab::new();
     let client = lab.host();
     // A server whose own certificate is not checked at its start, as a thief's would not be.
-    let thief = |wish: &Wish, authority: &Authority| {
-        let issued = authority.issue(wish);
+    let thief = |template: &Template, authority: &Authority| {
+        let issued = authority.issue(template);
         let folder = lab.path("thief");
         authority.write(&folder, &issued, None);
         let chain = Credentials::load(&folder).unwrap();
@@ -194,13 +194,13 @@ fn a_client_refuses_all_but_a_board() {
         let (_, at_client) = shake(Arc::new(config), client.config()).map(|_| ()).unwrap_err();
         Refusal::from(&at_client.unwrap())
     };
-    let host = Wish::of(Role::Host, "hv-b");
+    let host = Template::of(Role::Host, "hv-b");
     assert_eq!(thief(&host, &lab.authority), Refusal::Identity, "no name of a board");
-    let named = Wish { dns: vec![BOARD_NAME.to_owned()], ..host };
+    let named = Template { dns: vec![BOARD_NAME.to_owned()], ..host };
     assert_eq!(thief(&named, &lab.authority), Refusal::Identity, "the name, but not the role");
-    let board = Wish::of(Role::Board, "board");
+    let board = Template::of(Role::Board, "board");
     assert_eq!(thief(&board, &Authority::default()), Refusal::Authority);
-    let old = Wish { from_s: now_s() - 100, until_s: now_s() - 1, ..board };
+    let old = Template { from_s: now_s() - 100, until_s: now_s() - 1, ..board };
     assert_eq!(thief(&old, &lab.authority), Refusal::Expired);
 }
 
@@ -227,7 +227,7 @@ fn credentials_rotate_at_both_ends_while_they_are_used() {
     }
     // Another authority: trusted beside the first, then in its place.
     let other = Authority::default();
-    let board = lab.authority.issue(&Wish::of(Role::Board, "board"));
+    let board = lab.authority.issue(&Template::of(Role::Board, "board"));
     lab.authority.write(&lab.path("board"), &board, None);
     fs::write(lab.path("board/ca.pem"), [lab.authority.certificate(), other.certificate()].concat()).unwrap();
     assert_eq!(lab.server.reload(), Reload::Changed);
@@ -247,7 +247,7 @@ fn a_broken_set_is_reported_once_and_not_used() {
     let client = lab.host();
     let key = lab.path("board/key.pem");
     let good = fs::read(&key).unwrap();
-    let other = lab.authority.issue(&Wish::of(Role::Board, "board"));
+    let other = lab.authority.issue(&Template::of(Role::Board, "board"));
     fs::write(&key, &other.key).unwrap();
     assert_eq!(lab.server.reload(), Reload::Unchanged, "it may be half written");
     let Reload::Refused(e) = lab.server.reload() else { panic!("not refused") };

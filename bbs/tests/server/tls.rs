@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr};
 use stopover_bbs::client::{BoardAddress, Error, connect};
 use stopover_pki::{
     ClientTls, Role,
-    exercise::{Authority, Issued, Wish, now_s},
+    exercise::{Authority, Issued, Template, now_s},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -35,7 +35,7 @@ impl Secure {
     }
 
     fn of(&self, role: Role, name: &str) -> ClientTls {
-        self.tls(name, &self.authority.issue(&Wish::of(role, name)))
+        self.tls(name, &self.authority.issue(&Template::of(role, name)))
     }
 
     fn address(&self, number: usize, tls: &ClientTls) -> BoardAddress {
@@ -114,16 +114,16 @@ fn name_of(text: &str) -> HostName {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_peer_learns_why_and_is_counted() {
     let board = Secure::start(memory()).await;
-    let wish = Wish::of(Role::Host, "hv-a");
-    let expired = Wish { from_s: now_s() - 100, until_s: now_s() - 10, ..wish.clone() };
-    let young = Wish { from_s: now_s() + 1000, until_s: now_s() + 2000, ..wish.clone() };
-    for (issued, reason, told) in [
+    let template = Template::of(Role::Host, "hv-a");
+    let expired = Template { from_s: now_s() - 100, until_s: now_s() - 10, ..template.clone() };
+    let young = Template { from_s: now_s() + 1000, until_s: now_s() + 2000, ..template.clone() };
+    for (issued, reason, alert) in [
         (board.authority.issue(&expired), "expired", "CertificateExpired"),
         (board.authority.issue(&young), "not_yet_valid", "CertificateExpired"),
-        (Authority::default().issue(&wish), "authority", "UnknownCA"),
+        (Authority::default().issue(&template), "authority", "DecryptError"),
     ] {
         let why = board.refused(&board.tls("refused", &issued)).await;
-        assert!(why.contains("received fatal alert") && why.contains(told), "{reason}: {why}");
+        assert!(why.contains("received fatal alert") && why.contains(alert), "{reason}: {why}");
         board.wait_for_metric(&format!("stopover_bbs_tls_refused_total{{reason=\"{reason}\"}} 1\n")).await;
     }
     let why = connect(board.at(0)).await.err().unwrap().to_string();
@@ -138,7 +138,7 @@ async fn a_refused_peer_learns_why_and_is_counted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocation_ends_sessions_that_run_and_no_others() {
     let board = Secure::start(memory()).await;
-    let issued = board.authority.issue(&Wish::of(Role::Host, "hv-a"));
+    let issued = board.authority.issue(&Template::of(Role::Host, "hv-a"));
     let mut revoked = board.host(0, "hv-a", "172.16.0.1", board.tls("hv-a", &issued));
     let mut other = board.host(1, "hv-b", "172.16.0.2", board.of(Role::Host, "hv-b"));
     connected(&mut revoked).await;
@@ -163,7 +163,7 @@ async fn revocation_ends_sessions_that_run_and_no_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_ends_with_its_certificate_and_goes_on_with_the_next() {
     let board = Secure::start(memory()).await;
-    let short = Wish { until_s: now_s() + 4, ..Wish::of(Role::Host, "hv-a") };
+    let short = Template { until_s: now_s() + 4, ..Template::of(Role::Host, "hv-a") };
     let mut host = board.host(0, "hv-a", "172.16.0.1", board.tls("hv-a", &board.authority.issue(&short)));
     connected(&mut host).await;
     host.session().claim(claim(7, 1, &["10.0.0.1"]));
