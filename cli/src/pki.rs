@@ -3,63 +3,10 @@
 use crate::{
     args::{Pki, PkiCommand},
     output::{Failure, Output},
-    render,
+    render::{self, AuthorityRow, CertificateRow, RotationRow},
 };
-use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
-use stopover_pki::{CaFolder, CertificateState, Fresh, Identity, Issued, Rotation};
-
-/// A certificate, as it is printed.
-#[derive(Debug, Serialize)]
-pub struct CertificateRow {
-    /// What its holder is.
-    pub role: &'static str,
-    /// The holder's name.
-    pub name: String,
-    /// Its number.
-    pub serial: String,
-    /// Its begin.
-    pub from: String,
-    /// Its end.
-    pub until: String,
-    /// Whether it is of use.
-    pub state: CertificateState,
-    /// Who signed it.
-    pub authority: String,
-}
-
-impl CertificateRow {
-    fn new(issued: &Issued, now: u64) -> Self {
-        Self {
-            role: issued.identity.role.as_str(),
-            name: issued.identity.name.to_string(),
-            serial: issued.serial.to_string(),
-            from: render::moment(issued.from),
-            until: render::moment(issued.until),
-            state: issued.state(now),
-            authority: issued.authority.clone(),
-        }
-    }
-}
-
-/// An authority, as it is printed.
-#[derive(Debug, Serialize)]
-pub struct AuthorityRow {
-    /// Its name.
-    pub authority: String,
-    /// Its end.
-    pub until: String,
-}
-
-/// A change of keys, as it is printed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RotationRow {
-    /// Who signs from now on.
-    Signs(String),
-    /// Who is trusted no more.
-    Forgotten(Vec<String>),
-}
+use stopover_pki::{CaFolder, Fresh, Identity, Issued, Rotation};
 
 /// Runs one of them.
 pub fn pki(Pki { ca, command }: Pki, out: Output) -> Result<(), Failure> {

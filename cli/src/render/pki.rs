@@ -1,10 +1,62 @@
 //! Certificates.
 
-use crate::{
-    pki::{AuthorityRow, CertificateRow, RotationRow},
-    table::Table,
-};
+use crate::table::Table;
 use jiff::Timestamp;
+use serde::Serialize;
+use stopover_pki::{CertificateState, Issued};
+
+/// A certificate, as it is printed.
+#[derive(Debug, Serialize)]
+pub struct CertificateRow {
+    /// What its holder is.
+    pub role: &'static str,
+    /// The holder's name.
+    pub name: String,
+    /// Its number.
+    pub serial: String,
+    /// Its begin.
+    pub from: String,
+    /// Its end.
+    pub until: String,
+    /// Whether it is of use.
+    pub state: CertificateState,
+    /// Who signed it.
+    pub authority: String,
+}
+
+impl CertificateRow {
+    /// At a time, in seconds since 1970.
+    pub fn new(issued: &Issued, now: u64) -> Self {
+        Self {
+            role: issued.identity.role.as_str(),
+            name: issued.identity.name.to_string(),
+            serial: issued.serial.to_string(),
+            from: moment(issued.from),
+            until: moment(issued.until),
+            state: issued.state(now),
+            authority: issued.authority.clone(),
+        }
+    }
+}
+
+/// An authority, as it is printed.
+#[derive(Debug, Serialize)]
+pub struct AuthorityRow {
+    /// Its name.
+    pub authority: String,
+    /// Its end.
+    pub until: String,
+}
+
+/// A change of keys, as it is printed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RotationRow {
+    /// Who signs from now on.
+    Signs(String),
+    /// Who is trusted no more.
+    Forgotten(Vec<String>),
+}
 
 /// A time in seconds since 1970.
 pub fn moment(seconds: u64) -> String {
