@@ -10,12 +10,14 @@ use crate::proto::{
 };
 use hyper_util::rt::TokioIo;
 use std::{
+    io,
     task::{Context, Poll},
     time::Duration,
 };
 use stopover_config::Endpoint;
 use stopover_pki::ClientTls;
 use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
@@ -146,7 +148,6 @@ pub async fn connect(address: impl Into<BoardAddress>) -> Result<Connection, Err
     })?;
     match answer {
         Ok(_) => {}
-        // A board checks the certificate of its client after the client has everything it needs: this is the first answer.
         Err(status) if std::error::Error::source(&status).is_some() => {
             return Err(Error::Unreachable(format!("{endpoint}: {}", cause(&status))));
         }
@@ -183,7 +184,8 @@ async fn open(endpoint: &Endpoint, tls: Option<ClientTls>) -> Result<Channel, Er
                     async move {
                         let stream = TcpStream::connect(address).await?;
                         stream.set_nodelay(true)?;
-                        connector.connect(stopover_pki::board_name(), stream).await.map(TokioIo::new)
+                        let stream = connector.connect(stopover_pki::board_name(), stream).await?;
+                        admitted(stream).await.map(TokioIo::new)
                     }
                 }))
                 .await
@@ -200,6 +202,16 @@ async fn open(endpoint: &Endpoint, tls: Option<ClientTls>) -> Result<Channel, Er
         }
     };
     connected.map_err(|e| Error::Unreachable(format!("{endpoint}: {}", cause(&e))))
+}
+
+/// Waits until the board has admitted the certificate. A client's handshake is done before the board looks at it (RFC 8446
+/// section 2), so the alert of a refusal is only found by reading; a board that admits sends its HTTP/2 settings unasked.
+async fn admitted<S: AsyncRead + Unpin>(stream: S) -> io::Result<BufReader<S>> {
+    let mut stream = BufReader::new(stream);
+    if stream.fill_buf().await?.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the board after the handshake"));
+    }
+    Ok(stream)
 }
 
 /// The last of a chain of errors. tonic's own text is only "transport error".
