@@ -81,6 +81,7 @@ impl Serve {
                 };
                 config.history = file.history;
                 config.watcher_backlog = file.watcher_backlog;
+                config.limits = file.limits;
                 (config, Some(file.store))
             }
             None => (ServerConfig::new(Vec::new()), None),

@@ -5,6 +5,7 @@
 use crate::{
     ConfigError, Endpoint,
     fault::{Checked, fault},
+    limits::RawLimits,
     read,
 };
 use serde::Deserialize;
@@ -14,6 +15,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+
+pub use crate::limits::{Exceeded, Limit, Limits};
 
 /// The board's defaults, for its file and its command line.
 pub mod defaults {
@@ -66,6 +69,8 @@ pub struct Bbs {
     pub history: usize,
     /// Changes queued for one slow watcher before it must resynchronise.
     pub watcher_backlog: usize,
+    /// What may grow, and how far.
+    pub limits: Limits,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +88,8 @@ struct RawBbs {
     forget_after_s: Option<i64>,
     history: Option<i64>,
     watcher_backlog: Option<i64>,
+    #[serde(default)]
+    limits: RawLimits,
 }
 
 #[derive(Deserialize, Default)]
@@ -133,6 +140,7 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
             16..=100_000_000,
             "changes",
         )?,
+        limits: raw.limits.validate()?,
     })
 }
 
@@ -246,6 +254,16 @@ mod tests {
         let e = check("(listen: [\"unix:/b\"], store: \"/x\", unix: (observers: [5, -1]))").unwrap_err();
         let expected = "unix.observers[1]: found -1; expected the number of a user, 0 to 4294967294; hint: `id -u NAME` \
                         prints it";
+        assert!(e.ends_with(expected), "{e}");
+    }
+
+    #[test]
+    fn limits_have_defaults_and_ranges() {
+        let b = check("(listen: [\"unix:/b\"], store: \"/x\", limits: (nodes_per_host: 5))").unwrap();
+        assert_eq!(b.limits, Limits { nodes_per_host: 5, ..Limits::default() });
+        let e = check("(listen: [\"unix:/b\"], store: \"/x\", limits: (loads: 0))").unwrap_err();
+        let expected = "limits.loads: found 0; expected 1 to 64 loads; hint: choose a value within the range, or leave the \
+                        key out for the default";
         assert!(e.ends_with(expected), "{e}");
     }
 

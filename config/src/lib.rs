@@ -17,6 +17,7 @@ pub mod bulk;
 mod endpoint;
 mod error;
 mod fault;
+mod limits;
 mod locate;
 mod read;
 mod text;

@@ -6,6 +6,7 @@ use crate::{
     table::Write,
 };
 use std::fmt;
+use stopover_config::bbs::Exceeded;
 use stopover_net::{HostName, Mac, Vni};
 
 /// The time. It is an argument, since the board has no clock.
@@ -291,6 +292,8 @@ pub enum Refusal {
     KeyReused,
     /// It changes more than the store takes at once.
     TooLarge(String),
+    /// It would exceed a limit.
+    Quota(Exceeded),
     /// The board takes no writes now: its disk is full, or a record is unreadable.
     ReadOnly(String),
     /// Rows of a load are wrong.
@@ -316,6 +319,7 @@ impl Refusal {
             Self::OtherBoard(_) => "other-board",
             Self::KeyReused => "key-reused",
             Self::TooLarge(_) => "too-large",
+            Self::Quota(_) => "quota",
             Self::ReadOnly(_) => "read-only",
         }
     }
@@ -333,6 +337,7 @@ impl fmt::Display for Refusal {
             | Self::TooLarge(why)
             | Self::ReadOnly(why)
             | Self::OtherBoard(why) => f.write_str(why),
+            Self::Quota(exceeded) => exceeded.fmt(f),
             Self::KeyReused => f.write_str(
                 "the idempotency key belongs to a different request: take a new key for each request, and the \
                  same only to repeat one",

@@ -40,6 +40,9 @@ impl Board {
             self.push_event_once(EventKind::Conflict, text);
             return Err(refusal);
         }
+        if known.is_none() {
+            self.check_new_host()?;
+        }
         let id = known.unwrap_or_else(|| self.new_host_id());
         let before = self.state.hosts.get(&id).map(|h| (h.record.up, h.session, h.instance));
         let declared =
@@ -226,7 +229,7 @@ impl Board {
     }
 
     /// A refused host tries again and again; only the first refusal is an event.
-    fn push_event_once(&mut self, kind: EventKind, text: String) {
+    pub(super) fn push_event_once(&mut self, kind: EventKind, text: String) {
         if self.host_conflicts.len() >= CONFLICTS_REMEMBERED {
             self.host_conflicts.clear();
         }

@@ -81,7 +81,10 @@ impl Board {
             }
         }
         let migration = match others[..] {
-            [] => self.new_migration(now, claimant, source, target, &begin),
+            [] => {
+                self.check_new_migration()?;
+                self.new_migration(now, claimant, source, target, &begin)
+            }
             [id] => self.join_migration(now, id, target, &begin)?,
             _ => {
                 return Err(Refusal::Conflict(format!(

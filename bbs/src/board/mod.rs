@@ -17,6 +17,7 @@
 //! | `deadlines` | deadlines in order of time |
 //! | `locks` | the record of a migration, and what is derived from it |
 //! | `operator` | declarations, deletions, loads |
+//! | `quota` | how much the board may hold |
 //! | `keys` | idempotency |
 //! | `lineage` | which states a store has had, and which only a copy of it |
 //! | `record` | the records that are stored |
@@ -41,6 +42,7 @@ mod migration_end;
 mod migrations;
 mod nodes;
 mod operator;
+mod quota;
 pub mod record;
 mod state;
 
@@ -108,6 +110,7 @@ pub struct Board {
     state: State,
     keys: Keys,
     settings: Settings,
+    quotas: quota::Quotas,
     /// Sessions begun in this run.
     sessions: u32,
     events: u64,
@@ -138,6 +141,7 @@ impl Board {
             state: State::new(settings.keep_changes),
             keys: Keys::default(),
             settings,
+            quotas: quota::Quotas::default(),
             sessions: 0,
             events: 0,
             leases: Deadlines::default(),
@@ -223,7 +227,7 @@ impl Board {
     pub fn counts(&self) -> Counts {
         Counts {
             hosts: self.state.hosts.len() as u64,
-            hosts_up: self.state.hosts.values().filter(|h| h.record.up).count() as u64,
+            hosts_up: self.state.hosts_up,
             networks: self.state.networks.len() as u64,
             nodes: self.state.nodes,
             members: self.state.members,

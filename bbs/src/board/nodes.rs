@@ -8,6 +8,7 @@ use super::{
 };
 use crate::model::{Accepted, Claim, DeclaredBy, EventKind, MAX_IPS, NodeFacts};
 use std::net::IpAddr;
+use stopover_config::bbs::Exceeded;
 use stopover_net::{Mac, Vni};
 
 /// A holder that is in conflict with a claim.
@@ -36,6 +37,8 @@ enum ClaimOutcome {
     Partial(Accepted, u64),
     /// Delay in milliseconds after which the claim is to be repeated.
     Later(u64),
+    /// A limit is met. Not a conflict: there is one event per host, not one per node.
+    Exceeded(Exceeded),
 }
 
 /// The result for the addresses of a claim.
@@ -77,6 +80,7 @@ impl Board {
                     partial.push((i, accepted));
                     later.extend(Some((i, retry_ms)).filter(|(_, ms)| *ms > 0));
                 }
+                Ok(ClaimOutcome::Exceeded(exceeded)) => refused.push((i, exceeded.to_string())),
                 Ok(ClaimOutcome::Later(retry_ms)) => later.push((i, retry_ms)),
                 Ok(other) => {
                     self.conflicts.remove(&(vni, mac, host));
@@ -124,6 +128,9 @@ impl Board {
                 return self.defer(now, host, claim).map(ClaimOutcome::Deferred);
             }
             self.set_released(vni, mac, false);
+        }
+        if let Err(exceeded) = self.check_claim(vni, host, old.as_ref()) {
+            return Ok(ClaimOutcome::Exceeded(exceeded));
         }
         let elsewhere = old.as_ref().filter(|old| old.host != host);
         if let Some(holder) = elsewhere {
@@ -306,6 +313,7 @@ impl Board {
         let host = self.check_session(now, session)?;
         let number = session.number as u32;
         for (vni, segment) in networks {
+            self.check_member(*vni, host)?;
             self.state.set_member(*vni, host, |m| (m.joined, m.join_session) = (Some(*segment), number));
         }
         Ok(DONE)

@@ -39,6 +39,7 @@ impl Board {
             Row::Host(row) => self.declare_host(row),
             Row::Network(row) => {
                 let NetworkRow { vni, name, flood, mtu } = row;
+                self.check_network(vni)?;
                 let network = Network { vni, name: name.unwrap_or_default(), flood, mtu };
                 self.state.put_network(vni, Some(network));
                 Ok(())
@@ -46,6 +47,7 @@ impl Board {
             Row::Node(row) => self.declare_node(row),
             Row::Member(MemberRow { vni, host, segment }) => {
                 let host = self.known_host(&host)?;
+                self.check_member(vni, host)?;
                 self.state.set_member(vni, host, |m| m.declared = Some(segment));
                 Ok(())
             }
@@ -68,6 +70,9 @@ impl Board {
             )));
         }
         self.vteps_are_free(&vteps, udp_port, known)?;
+        if known.is_none() {
+            self.check_new_host()?;
+        }
         let id = known.unwrap_or_else(|| self.new_host_id());
         let declared_by = DeclaredBy::Operator;
         let record = HostRecord {
@@ -118,8 +123,9 @@ impl Board {
                 }
             }
         }
-        let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac));
-        let generation = old.map_or(self.state.next_revision(), NodeState::generation);
+        let old = self.state.networks.get(&vni).and_then(|n| n.nodes.get(&mac)).cloned();
+        self.check_node(vni, old.as_ref())?;
+        let generation = old.as_ref().map_or(self.state.next_revision(), NodeState::generation);
         let facts = NodeFacts { kind: StationKind::Declared, router: old.and_then(|n| n.facts().router) };
         let node = NodeState::new(ips, generation, facts, (host, OPERATOR));
         self.state.put_node(vni, mac, Some(node));

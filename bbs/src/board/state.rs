@@ -148,6 +148,7 @@ pub(super) struct State {
     pub touched: BTreeSet<u64>,
     /// Completed migrations that are not yet in force everywhere.
     pub barriers: Barriers,
+    pub hosts_up: u64,
     /// A host went up or down since migrations were last examined.
     pub host_state_changed: bool,
     /// Hosts that went down or were deleted since then.
@@ -179,6 +180,7 @@ impl State {
             active: BTreeSet::new(),
             touched: BTreeSet::new(),
             barriers: Barriers::default(),
+            hosts_up: 0,
             host_state_changed: false,
             hosts_down: BTreeSet::new(),
             steps: 0,
@@ -290,7 +292,10 @@ impl State {
         if up(&old) != up(&new) {
             self.host_state_changed = true;
             if up(&old) {
+                self.hosts_up -= 1;
                 self.hosts_down.insert(id);
+            } else {
+                self.hosts_up += 1;
             }
         }
         if let Some(old) = &old {

@@ -1,33 +1,28 @@
 //! The backup of a running board. Leaves: its header and all records of one view, as the store has them. Nothing stops
 //! meanwhile; changes that are made later are not in it.
 
-use super::rpc::Answers;
+use super::paced::{self, Answers, Reading};
 use crate::{
     board::record::{NextHost, NextHostKey, TABLES},
     proto::v1,
     store::{Range, Store, StoreError, View},
     table::{self, Record, RecordKey, Table},
 };
-use std::{cell::Cell, sync::Arc};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use std::cell::Cell;
 
 /// Records of one message, at most.
 const CHUNK: usize = 4096;
 
-type Out = mpsc::Sender<Result<v1::BackupChunk, Status>>;
+type Out = paced::Out<v1::BackupChunk>;
 
-pub(super) fn backup(store: Arc<dyn Store>) -> Answers<v1::BackupChunk> {
-    let (out, answers) = mpsc::channel(4);
-    tokio::task::spawn_blocking(move || {
+pub(super) fn backup(reading: Reading) -> Answers<v1::BackupChunk> {
+    paced::produce(move |out| {
+        let Reading { store, slots: _open } = reading;
         let result = store.view().and_then(|view| read(&*store, &*view, &out));
         if let Err(e) = result {
-            // The reader may have disconnected.
-            let _ = out.blocking_send(Err(e.into()));
+            out.fail(e.into());
         }
-    });
-    Box::pin(ReceiverStream::new(answers))
+    })
 }
 
 fn read(store: &dyn Store, view: &dyn View, out: &Out) -> Result<(), StoreError> {
@@ -42,7 +37,7 @@ fn read(store: &dyn Store, view: &dyn View, out: &Out) -> Result<(), StoreError>
     let count = Cell::new(0);
     let send = |chunk: v1::BackupChunk| {
         count.set(count.get() + chunk.records.len() as u64);
-        out.blocking_send(Ok(chunk)).is_ok()
+        out.send(chunk)
     };
     if !send(begin) {
         return Ok(());

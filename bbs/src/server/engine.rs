@@ -8,6 +8,7 @@ use super::{
     metrics::Metrics,
     read_only::ReadOnly,
     restore::restore,
+    turns::{self, Queue},
     writer::{Failure, Writer},
 };
 use crate::{
@@ -22,17 +23,18 @@ use crate::{
 use log::Level;
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
+use stopover_config::bbs::{Exceeded, Limit};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-/// Capacity of the queue of calls.
-const QUEUE: usize = 4096;
 /// Most calls of one transaction.
 const BATCH: usize = 1024;
+/// Most calls of one caller in it, so that the others do not wait for a flood to be written.
+const EACH: usize = 64;
 
 type Answer = Result<Outcome, Refusal>;
 type Query = Box<dyn FnOnce(&Board) + Send>;
@@ -49,14 +51,29 @@ enum Job {
     Tick,
 }
 
-/// The error of a call after the board has stopped: it is shutting down, or its store failed.
+/// Why a call got no answer of the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stopped;
+pub enum Unanswered {
+    /// The board has stopped: it is shutting down, or its store failed.
+    Stopped,
+    /// The caller has as many calls waiting as it may.
+    Exceeded(Exceeded),
+}
+
+/// Closes the queue when the last handle is dropped.
+struct Jobs(Arc<Queue<Job>>);
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 /// Handle to the thread. The thread ends after the last clone is dropped.
 #[derive(Clone)]
 pub struct Engine {
-    jobs: mpsc::Sender<Job>,
+    jobs: Arc<Jobs>,
+    per_caller: u64,
 }
 
 /// What the rest of the server shares with the thread.
@@ -87,6 +104,7 @@ pub fn start(
     absence: Absence,
     metrics: Arc<Metrics>,
     wall_clock: fn() -> SystemTime,
+    quotas: stopover_config::bbs::Limits,
 ) -> Result<Started, Failure> {
     let writer = Writer::begin(store.clone())?;
     let (run, limits) = (writer.run()?, writer.limits());
@@ -95,6 +113,7 @@ pub fn start(
     let settings = Settings { run, lease_ms, keep_changes, absence, limits };
     let (mut board, unreadable) = restore(&*store.view()?, settings)?;
     board.set_lineage(lineage.clone());
+    board.set_quotas(quotas);
     let counts = board.counts();
     log::info!(
         "board {}, run {run} ({}), at revision {}: {} hosts, {} networks, {} nodes",
@@ -107,7 +126,9 @@ pub fn start(
     );
     metrics.set_counts(counts, board.revision());
     let history = Arc::new(History::new(board.revision(), keep_changes));
-    let (jobs, queue) = mpsc::channel(QUEUE);
+    let per_caller = quotas.queued_per_caller;
+    let queue = Arc::new(Queue::new(usize::try_from(per_caller).unwrap_or(usize::MAX)));
+    let engine = Engine { jobs: Arc::new(Jobs(queue.clone())), per_caller };
     let (events, _) = broadcast::channel(1024);
     let (failed_tx, failed) = watch::channel(None);
     let barriers = Arc::new(AtomicUsize::new(board.open_barriers()));
@@ -127,59 +148,75 @@ pub fn start(
     };
     let thread = std::thread::Builder::new()
         .name("board".into())
-        .spawn(move || worker.run(queue))
+        .spawn(move || worker.run(&queue))
         .map_err(|e| StoreError::new("starting its thread", e))?;
     tokio::spawn(tick(
-        jobs.downgrade(),
+        Arc::downgrade(&engine.jobs),
         (lease / 8).clamp(Duration::from_millis(10), Duration::from_millis(200)),
     ));
-    Ok(Started { engine: Engine { jobs }, history, lineage, events, barriers, failed, read_only, thread })
+    Ok(Started { engine, history, lineage, events, barriers, failed, read_only, thread })
 }
 
-async fn tick(jobs: mpsc::WeakSender<Job>, every: Duration) {
+async fn tick(jobs: Weak<Jobs>, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     loop {
         ticks.tick().await;
         let Some(jobs) = jobs.upgrade() else { return };
-        // A full queue wakes the thread, too.
-        let _ = jobs.try_send(Job::Tick);
+        if jobs.0.push_first(Job::Tick).is_err() {
+            return;
+        }
     }
 }
 
 impl Engine {
     /// Executes a command of the board itself, or of an operator without a name. Returns when the result is durable.
-    pub async fn apply(&self, key: Option<Key>, command: Command) -> Result<Answer, Stopped> {
-        self.apply_by(UNNAMED.to_owned(), key, command, None).await
+    pub async fn apply(&self, key: Option<Key>, command: Command) -> Result<Answer, Unanswered> {
+        let (answer, result) = oneshot::channel();
+        let command = Box::new(command);
+        let job = Job::Apply { by: UNNAMED.to_owned(), key, command, answer, progress: None };
+        self.jobs.0.push_first(job).map_err(|_| Unanswered::Stopped)?;
+        result.await.map_err(|_| Unanswered::Stopped)
     }
 
-    /// Executes a command of `by`, a role and a name. `progress` receives how many records are written.
+    fn push(&self, caller: &str, job: Job) -> Result<(), Unanswered> {
+        self.jobs.0.push(caller, job).map_err(|refused| match refused {
+            turns::Refused::Closed => Unanswered::Stopped,
+            turns::Refused::Full => Unanswered::Exceeded(Exceeded {
+                limit: Limit::QueuedPerCaller,
+                found: self.per_caller + 1,
+                most: self.per_caller,
+            }),
+        })
+    }
+
+    /// Executes a command of `by`, a role and a name, in the turn of `caller`. `progress` receives how many records are
+    /// written.
     pub async fn apply_by(
         &self,
+        caller: &str,
         by: String,
         key: Option<Key>,
         command: Command,
         progress: Option<mpsc::UnboundedSender<u64>>,
-    ) -> Result<Answer, Stopped> {
+    ) -> Result<Answer, Unanswered> {
         let (answer, result) = oneshot::channel();
-        self.jobs
-            .send(Job::Apply { by, key, command: Box::new(command), answer, progress })
-            .await
-            .map_err(|_| Stopped)?;
-        result.await.map_err(|_| Stopped)
+        self.push(caller, Job::Apply { by, key, command: Box::new(command), answer, progress })?;
+        result.await.map_err(|_| Unanswered::Stopped)
     }
 
     /// Reads from the board, between transactions: the result is durable.
     pub async fn query<T: Send + 'static>(
         &self,
+        caller: &str,
         query: impl FnOnce(&Board) -> T + Send + 'static,
-    ) -> Result<T, Stopped> {
+    ) -> Result<T, Unanswered> {
         let (tx, rx) = oneshot::channel();
         let job = Box::new(move |board: &Board| {
             // The caller may have been dropped.
             let _ = tx.send(query(board));
         });
-        self.jobs.send(Job::Query(job)).await.map_err(|_| Stopped)?;
-        rx.await.map_err(|_| Stopped)
+        self.push(caller, Job::Query(job))?;
+        rx.await.map_err(|_| Unanswered::Stopped)
     }
 }
 
@@ -242,18 +279,20 @@ impl Batch {
     }
 }
 
-/// Ends calls that are queued, or are being queued now, without an answer. A queue that is only dropped may keep one for
-/// which there was room before: then its caller would wait for ever.
-fn end_calls(mut queue: mpsc::Receiver<Job>) {
+/// Ends calls that are queued without an answer, and takes no more.
+fn end_calls(queue: &Queue<Job>) {
     queue.close();
-    while queue.blocking_recv().is_some() {}
+    while !queue.take(BATCH, BATCH).is_empty() {}
 }
 
 impl Worker {
-    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        let mut jobs = Vec::with_capacity(BATCH);
-        while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
-            if let Err(e) = self.execute(&mut jobs) {
+    fn run(mut self, queue: &Queue<Job>) {
+        loop {
+            let jobs = queue.take(BATCH, EACH);
+            if jobs.is_empty() {
+                return;
+            }
+            if let Err(e) = self.execute(jobs) {
                 log::error!("{e}");
                 self.failed.send_replace(Some(e.to_string()));
                 return end_calls(queue);
@@ -261,7 +300,7 @@ impl Worker {
         }
     }
 
-    fn execute(&mut self, jobs: &mut Vec<Job>) -> Result<(), Failure> {
+    fn execute(&mut self, jobs: Vec<Job>) -> Result<(), Failure> {
         let mut batch = Batch::default();
         let mut queries: Vec<Query> = Vec::new();
         let free = self.store.free_bytes();
@@ -269,7 +308,7 @@ impl Worker {
         self.metrics.set_store(free, self.read_only.is_set());
         let now = self.clock.now(self.read_only.time_passes());
         let mut tick = false;
-        for job in jobs.drain(..) {
+        for job in jobs {
             match job {
                 Job::Tick => tick = true,
                 Job::Query(query) => queries.push(query),
@@ -308,6 +347,9 @@ impl Worker {
         }
         let Applied { result, commits, writes, events } = self.board.apply_by(now, by, key, command);
         self.metrics.count_command(result.as_ref().err());
+        for limit in self.board.take_exceeded() {
+            self.metrics.count_limited(limit);
+        }
         let limits = self.writer.limits();
         limits.check(&writes).map_err(Failure::TooLarge)?;
         let bytes = writes.iter().map(Write::size).sum();

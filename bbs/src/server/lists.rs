@@ -3,7 +3,9 @@
 
 use super::{
     door::Grant,
-    rpc::{Answers, Rpc},
+    paced::{self, Answers, Out, Reading},
+    rpc::Rpc,
+    slots::Slot,
     wait_for_stop,
     watchers::Watchers,
 };
@@ -15,13 +17,13 @@ use crate::{
         v1,
     },
     records::Records,
-    store::{Store, StoreError, View},
+    store::{StoreError, View},
     table::{RecordKey, Unreadable},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::atomic::Ordering::Relaxed,
 };
 use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
@@ -33,15 +35,13 @@ const CHUNK: usize = 2048;
 /// Watchers of one answer: some 200 bytes each.
 pub(super) const WATCHERS: usize = 16_384;
 
-type Out<T> = mpsc::Sender<Result<T, Status>>;
-
-/// Runs `produce` on a blocking thread; what it sends is the answer. It ends early if the reader has disconnected.
+/// The answer that `produce` sends.
 fn stream<T: Send + 'static>(
-    store: Arc<dyn Store>,
+    reading: Reading,
     produce: impl FnOnce(&dyn View, &Out<T>, &mut Vec<Unreadable>) -> Result<(), StoreError> + Send + 'static,
 ) -> Answers<T> {
-    let (out, answers) = mpsc::channel(4);
-    tokio::task::spawn_blocking(move || {
+    paced::produce(move |out| {
+        let Reading { store, slots: _open } = reading;
         let mut unreadable = Vec::new();
         let result = store.view().and_then(|view| produce(&*view, &out, &mut unreadable));
         let result = result.and_then(|()| match unreadable.into_iter().next() {
@@ -49,16 +49,9 @@ fn stream<T: Send + 'static>(
             None => Ok(()),
         });
         if let Err(e) = result {
-            // The reader may have disconnected.
-            let _ = out.blocking_send(Err(e.into()));
+            out.fail(e.into());
         }
-    });
-    Box::pin(ReceiverStream::new(answers))
-}
-
-/// Sends one message; false if the reader has disconnected.
-fn send<T>(out: &Out<T>, message: T) -> bool {
-    out.blocking_send(Ok(message)).is_ok()
+    })
 }
 
 /// A network; 0 = all.
@@ -67,12 +60,12 @@ pub(super) fn optional_vni(n: u32) -> Checked<Option<Vni>> {
 }
 
 pub(super) fn hosts(
-    store: Arc<dyn Store>,
+    reading: Reading,
     name: Option<HostName>,
     counts: HashMap<u32, (u64, u64)>,
     watchers: HashMap<HostName, (bool, u64)>,
 ) -> Answers<v1::ListHostsResponse> {
-    stream(store, move |view, out, unreadable| {
+    stream(reading, move |view, out, unreadable| {
         let revision = view.header().revision;
         let mut hosts = view.all_readable::<HostRecord>(unreadable)?;
         hosts.retain(|(_, h)| name.as_ref().is_none_or(|name| *name == h.name));
@@ -83,7 +76,7 @@ pub(super) fn hosts(
                 let host = Some(v1::Host::from(&host.to_host(*id)));
                 v1::HostEntry { host, nodes, networks, watching, acked_revision }
             });
-            if !send(out, v1::ListHostsResponse { revision, hosts: entries.collect() }) {
+            if !out.send(v1::ListHostsResponse { revision, hosts: entries.collect() }) {
                 break;
             }
         }
@@ -92,10 +85,10 @@ pub(super) fn hosts(
 }
 
 pub(super) fn networks(
-    store: Arc<dyn Store>,
+    reading: Reading,
     mut counts: BTreeMap<Vni, (u64, u64)>,
 ) -> Answers<v1::ListNetworksResponse> {
-    stream(store, move |view, out, unreadable| {
+    stream(reading, move |view, out, unreadable| {
         let revision = view.header().revision;
         let declared: BTreeMap<_, _> = view.all_readable::<Network>(unreadable)?.into_iter().collect();
         for vni in declared.keys() {
@@ -117,7 +110,7 @@ pub(super) fn networks(
                     members: *members,
                 }
             });
-            if !send(out, v1::ListNetworksResponse { revision, networks: entries.collect() }) {
+            if !out.send(v1::ListNetworksResponse { revision, networks: entries.collect() }) {
                 break;
             }
         }
@@ -133,8 +126,8 @@ fn name_of(names: &HashMap<u32, HostName>, id: u32) -> String {
     names.get(&id).map(ToString::to_string).unwrap_or_default()
 }
 
-pub(super) fn members(store: Arc<dyn Store>, vni: Option<Vni>) -> Answers<v1::ListMembersResponse> {
-    stream(store, move |view, out, unreadable| {
+pub(super) fn members(reading: Reading, vni: Option<Vni>) -> Answers<v1::ListMembersResponse> {
+    stream(reading, move |view, out, unreadable| {
         let revision = view.header().revision;
         let names = names(view, unreadable)?;
         let mut after = None;
@@ -155,7 +148,7 @@ pub(super) fn members(store: Arc<dyn Store>, vni: Option<Vni>) -> Answers<v1::Li
                 declared: r.declared.is_some(),
                 has_nodes: r.has_nodes,
             });
-            if !send(out, v1::ListMembersResponse { revision, members: entries.collect() }) {
+            if !out.send(v1::ListMembersResponse { revision, members: entries.collect() }) {
                 return Ok(());
             }
         }
@@ -185,8 +178,8 @@ impl TryFrom<v1::ListNodesRequest> for NodeFilter {
     }
 }
 
-pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::ListNodesResponse> {
-    stream(store, move |view, out, unreadable| {
+pub(super) fn nodes(reading: Reading, filter: NodeFilter) -> Answers<v1::ListNodesResponse> {
+    stream(reading, move |view, out, unreadable| {
         let revision = view.header().revision;
         let names = names(view, unreadable)?;
         let mut left = filter.limit;
@@ -221,7 +214,7 @@ pub(super) fn nodes(store: Arc<dyn Store>, filter: NodeFilter) -> Answers<v1::Li
                     declared_by: declared_by(r.declared_by),
                 })
                 .collect();
-            if !entries.is_empty() && !send(out, v1::ListNodesResponse { revision, nodes: entries }) {
+            if !entries.is_empty() && !out.send(v1::ListNodesResponse { revision, nodes: entries }) {
                 return Ok(());
             }
         }
@@ -252,10 +245,15 @@ pub(super) fn watchers(watchers: &Watchers, after: u64, limit: usize) -> v1::Lis
 }
 
 /// The event log; with `follow`, then also new events.
-pub(super) fn events(rpc: Rpc, grant: Grant, request: &v1::EventsRequest) -> Answers<v1::EventsResponse> {
+pub(super) fn events(
+    rpc: Rpc,
+    (grant, slot): (Grant, Slot),
+    request: &v1::EventsRequest,
+) -> Answers<v1::EventsResponse> {
     let (out, answers) = mpsc::channel(4);
     let v1::EventsRequest { mut after, follow } = *request;
     tokio::spawn(async move {
+        let _open = slot;
         // Before the log is read, so that no event is lost between the two.
         let mut live = rpc.events.subscribe();
         loop {
@@ -298,6 +296,7 @@ pub(super) fn events(rpc: Rpc, grant: Grant, request: &v1::EventsRequest) -> Ans
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn watchers_are_listed_in_pages() {

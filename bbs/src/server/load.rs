@@ -3,7 +3,9 @@
 
 use super::{
     door::Grant,
-    rpc::{Answers, Fingerprint, Rpc},
+    paced::Answers,
+    rpc::{Fingerprint, Rpc},
+    slots::Slot,
 };
 use crate::{
     board::{Command, Key, Outcome, Refusal},
@@ -11,15 +13,17 @@ use crate::{
     proto::{parse, v1},
 };
 use prost::Message;
-use tokio::sync::mpsc;
+use std::time::Duration;
+use stopover_config::bbs::Limit;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use v1::load_progress::Step;
 
 /// Rows between two reports of progress.
 const REPORT_EVERY: u64 = 50_000;
-/// Most rows of one load. Each needs about 200 bytes during the check.
-const MAX_ROWS: u64 = 20_000_000;
+/// How long the next rows of a load may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Most errors that are returned; the rest are counted.
 const ERRORS_NAMED: usize = 20;
 
@@ -27,11 +31,12 @@ type Out = mpsc::Sender<Result<v1::LoadProgress, Status>>;
 
 pub(super) fn load(
     rpc: Rpc,
-    grant: Grant,
+    (grant, slot): (Grant, Slot),
     requests: Streaming<v1::LoadRequest>,
 ) -> Answers<v1::LoadProgress> {
     let (out, answers) = mpsc::channel(16);
     tokio::spawn(async move {
+        let _open = slot;
         if let Err(status) = run(&rpc, &grant, requests, &out).await {
             // The caller may have disconnected.
             let _ = out.send(Err(status)).await;
@@ -95,7 +100,11 @@ async fn receive(rpc: &Rpc, mut requests: Streaming<v1::LoadRequest>, out: &Out)
     let mut fingerprint = Fingerprint::START;
     let (mut rows, mut errors, mut wrong, mut place) = (Vec::new(), Vec::new(), 0, 0);
     loop {
-        let Some(mut message) = requests.message().await? else {
+        let Ok(message) = timeout(PATIENCE, requests.message()).await else {
+            let why = format!("no rows for {} s; nothing was changed", PATIENCE.as_secs());
+            return Err(Status::deadline_exceeded(why));
+        };
+        let Some(mut message) = message? else {
             return Err(Status::cancelled("the stream ended before `complete`; nothing was changed"));
         };
         let id = match id {
@@ -121,11 +130,7 @@ async fn receive(rpc: &Rpc, mut requests: Streaming<v1::LoadRequest>, out: &Out)
             if place % REPORT_EVERY == 0 {
                 send_step(out, Step::Received(place)).await;
             }
-            if place > MAX_ROWS {
-                return Err(Status::resource_exhausted(format!(
-                    "more than {MAX_ROWS} rows; nothing was changed: load them in several parts"
-                )));
-            }
+            rpc.door.limits().check(Limit::LoadRows, place).map_err(|e| rpc.door.exceeded(e))?;
         }
         if message.complete {
             send_step(out, Step::Received(place)).await;

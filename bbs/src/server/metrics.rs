@@ -22,6 +22,8 @@ use std::{
 };
 use stopover_pki::Refusal as RefusedPeer;
 
+use stopover_config::bbs::Limit;
+
 /// A gauge of a count.
 type Number = Gauge<u64, AtomicU64>;
 /// One label.
@@ -38,6 +40,7 @@ pub struct Metrics {
     commands: Counter,
     refused: Family<LabelSet, Counter>,
     denied: Family<LabelSet, Counter>,
+    limited: Family<LabelSet, Counter>,
     transaction_seconds: Histogram,
     refused_peers: Family<LabelSet, Counter>,
     cut_peers: Family<LabelSet, Counter>,
@@ -59,7 +62,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let refused = Family::<LabelSet, Counter>::default();
-        for reason in ["conflict", "session", "malformed", "read_only", "other"] {
+        for reason in ["conflict", "session", "malformed", "read_only", "quota", "other"] {
             let _from_zero = refused.get_or_create(&[("reason", reason)]);
         }
         let denied = Family::<LabelSet, Counter>::default();
@@ -78,6 +81,10 @@ impl Default for Metrics {
         for result in ["used", "refused"] {
             let _from_zero = reloads.get_or_create(&[("result", result)]);
         }
+        let limited = Family::<LabelSet, Counter>::default();
+        for limit in Limit::ALL {
+            let _from_zero = limited.get_or_create(&[("limit", limit.name())]);
+        }
         Self {
             revision: Number::default(),
             hosts: Family::default(),
@@ -91,6 +98,7 @@ impl Default for Metrics {
             cut_peers,
             reloads,
             tls_connections: Number::default(),
+            limited,
             // 100 µs to 6.6 s.
             transaction_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 17)),
             read_only: Number::default(),
@@ -126,6 +134,7 @@ impl Metrics {
             Some(Refusal::Conflict(_) | Refusal::Rows { .. }) => self.count_refused("conflict"),
             Some(Refusal::Fenced(_) | Refusal::Unregistered(_)) => self.count_refused("session"),
             Some(Refusal::ReadOnly(_)) => self.count_refused("read_only"),
+            Some(Refusal::Quota(_)) => self.count_refused("quota"),
             Some(_) => self.count_refused("other"),
         }
     }
@@ -153,6 +162,11 @@ impl Metrics {
     /// Other credentials in the folder, which are used or not.
     pub(super) fn count_reload(&self, result: &'static str) {
         self.reloads.get_or_create(&[("result", result)]).inc();
+    }
+
+    /// A call or a connection that would exceed a limit.
+    pub(super) fn count_limited(&self, limit: Limit) {
+        self.limited.get_or_create(&[("limit", limit.name())]).inc();
     }
 
     fn count_refused(&self, reason: &'static str) {
@@ -183,6 +197,7 @@ impl Metrics {
         let help = "Changes of the credentials' folder, by whether they are used";
         r.register("tls_reloads", help, self.reloads.clone());
         r.register("tls_connections", "Open connections with TLS", self.tls_connections.clone());
+        r.register("limited", "Calls and connections beyond a limit, by limit", self.limited.clone());
         let transactions = self.transaction_seconds.clone();
         r.register_with_unit("transaction", "Duration of store transactions", Unit::Seconds, transactions);
         let help = "1 while the board takes no writes: its disk is full, or a record is unreadable";

@@ -4,7 +4,8 @@
 use super::{
     door::Grant,
     engine::Engine,
-    rpc::{Answers, Fingerprint, Rpc},
+    paced::Answers,
+    rpc::{Fingerprint, Rpc},
     wait_for_stop,
     watchers::Watchers,
 };

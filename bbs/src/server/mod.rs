@@ -7,6 +7,9 @@
 //! | `caller` | whom a connection is of |
 //! | `door` | the only way of a call to the board's thread and store |
 //! | `denials` | which denied calls are logged |
+//! | `gate` | how many connections there are |
+//! | `slots`, `rates`, `turns` | what is open at once, how often one calls, whose call is next |
+//! | `paced` | long answers, at the speed of their reader, if it has one |
 //! | `services`, `rpc` | the services: messages are checked and passed to the engine |
 //! | `load`, `lists`, `watch` | their streaming calls |
 //! | `migrations` | calls about migrations, and acknowledgements for their barriers |
@@ -26,6 +29,7 @@ mod denials;
 mod door;
 mod engine;
 mod follower;
+mod gate;
 mod history;
 pub mod inspect;
 mod listen;
@@ -33,19 +37,23 @@ mod lists;
 mod load;
 mod metrics;
 mod migrations;
+mod paced;
+mod rates;
 mod read_only;
 mod refuse;
 mod refused_peers;
 mod restore;
 mod rpc;
 mod services;
+mod slots;
 mod tls;
+mod turns;
 mod watch;
 mod watchers;
 mod writer;
 
 pub use caller::Proof;
-pub use engine::{Engine, Started, Stopped, start as start_engine};
+pub use engine::{Engine, Started, Unanswered, start as start_engine};
 pub use follower::{Follower, Frame, Held, Interest};
 pub use history::{History, Since};
 pub use metrics::Metrics;
@@ -76,7 +84,7 @@ use std::{
 };
 use stopover_config::{
     Endpoint,
-    bbs::{UnixUsers, defaults},
+    bbs::{Limits, UnixUsers, defaults},
 };
 use stopover_pki::ServerTls;
 use tls::Tls;
@@ -87,6 +95,13 @@ use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 const GRACE: Duration = Duration::from_millis(1500);
 /// A connection ends if its peer does not answer an HTTP/2 ping for this long.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// Calls of one connection at once. A client has fewer, or waits.
+const STREAMS: u32 = 4096;
+/// Most bytes of the headers of a call.
+const HEADER_BYTES: u32 = 16 << 10;
+/// Calls of one connection that were reset before they began; one more ends it (CVE-2023-44487).
+const RESETS: usize = 64;
 
 /// Configuration of the server.
 #[derive(Debug, Clone)]
@@ -111,6 +126,8 @@ pub struct ServerConfig {
     pub watcher_backlog: usize,
     /// The wall clock. It is for display alone, and may jump.
     pub wall_clock: fn() -> SystemTime,
+    /// What may grow, and how far.
+    pub limits: Limits,
 }
 
 impl ServerConfig {
@@ -128,6 +145,7 @@ impl ServerConfig {
             history: defaults::HISTORY,
             watcher_backlog: defaults::WATCHER_BACKLOG,
             wall_clock: SystemTime::now,
+            limits: Limits::default(),
         }
     }
 }
@@ -155,14 +173,7 @@ impl Server {
             listeners.push(listener);
             endpoints.push(endpoint);
         }
-        let metrics_listener = match config.metrics {
-            Some(address) => Some(tokio::net::TcpListener::bind(address).await.with_context(|| {
-                format!(
-                    "cannot serve metrics on {address}; expected a free port of an address of this machine"
-                )
-            })?),
-            None => None,
-        };
+        let metrics_listener = listen_for_scrapes(config.metrics).await?;
         let watchers = Arc::new(Watchers::default());
         let started = engine::start(
             store.clone(),
@@ -171,13 +182,16 @@ impl Server {
             config.absence,
             metrics.clone(),
             config.wall_clock,
+            config.limits,
         )?;
         let Started { engine, history, lineage, events, barriers, failed, read_only, thread } = started;
         let (stop, stopping) = signal::channel(false);
         tokio::spawn(migrations::forward_acks(engine.clone(), watchers.clone(), barriers, stopping.clone()));
         let users = caller::Users::new(config.unix);
+        let slots = slots::Slots::new(config.limits);
+        let gate = gate::Gate::new(slots.clone(), metrics.clone());
         let service = rpc::Rpc {
-            door: door::Door::new(engine, store, users, metrics.clone()),
+            door: door::Door::new(engine, store, users, metrics.clone(), (config.limits, slots)),
             history,
             lineage,
             events,
@@ -192,7 +206,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         let sockets = listeners.iter().filter_map(Listener::path).collect();
         for listener in listeners {
-            serve(&mut tasks, (listener, tls.as_ref()), service.clone(), stopping.clone());
+            serve(&mut tasks, (listener, tls.as_ref(), gate.clone()), service.clone(), stopping.clone());
         }
         tls.map(|tls| tokio::spawn(tls::follow(tls, stopping.clone())));
         let metrics_address = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
@@ -267,10 +281,19 @@ fn tls(config: &ServerConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Option<A
     Ok(Some(Tls::new(credentials, metrics.clone())))
 }
 
+/// The socket of the metrics, if they are served.
+async fn listen_for_scrapes(address: Option<SocketAddr>) -> anyhow::Result<Option<tokio::net::TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
+        format!("cannot serve metrics on {address}; expected a free port of an address of this machine")
+    })?;
+    Ok(Some(listener))
+}
+
 /// Serves gRPC on one socket, as one of `tasks`.
 fn serve(
     tasks: &mut JoinSet<anyhow::Result<()>>,
-    (listener, tls): (Listener, Option<&Arc<Tls>>),
+    (listener, tls, gate): (Listener, Option<&Arc<Tls>>, gate::Gate),
     service: rpc::Rpc,
     stopping: signal::Receiver<bool>,
 ) {
@@ -291,6 +314,9 @@ fn serve(
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(RESETS))
         .add_service(limited!(HostServiceServer))
         .add_service(limited!(OperatorServiceServer))
         .add_service(limited!(ObserverServiceServer))
@@ -304,18 +330,18 @@ fn serve(
                     let _ = s.set_nodelay(true);
                 })
             });
-            Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
+            Ok(router.serve_with_incoming_shutdown(gate.admit_all(incoming), stopped).await?)
         }),
         Listener::Tls(l) => {
             // Without credentials no listener was opened.
             let Some(tls) = tls.cloned() else { return };
             tasks.spawn(async move {
-                let incoming = tls::accept(tls, l, stopping);
+                let incoming = gate.admit_all(tls::accept(tls, l, stopping));
                 Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
             })
         }
         Listener::Unix(l, _) => tasks.spawn(async move {
-            let incoming = UnixListenerStream::new(l);
+            let incoming = gate.admit_all(UnixListenerStream::new(l));
             Ok(router.serve_with_incoming_shutdown(incoming, stopped).await?)
         }),
     };

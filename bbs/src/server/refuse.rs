@@ -1,6 +1,6 @@
 //! Refusals as gRPC statuses: the code, the reason word, and the sentence.
 
-use super::engine::Stopped;
+use super::engine::Unanswered;
 use crate::{
     board::Refusal,
     model::Feature,
@@ -33,7 +33,7 @@ impl From<Refusal> for Status {
             Refusal::Unregistered(_) | Refusal::InUse(_) | Refusal::OtherBoard(_) => Code::FailedPrecondition,
             Refusal::Fenced(_) | Refusal::Stale(_) => Code::Aborted,
             Refusal::KeyReused => Code::InvalidArgument,
-            Refusal::TooLarge(_) | Refusal::ReadOnly(_) => Code::ResourceExhausted,
+            Refusal::TooLarge(_) | Refusal::ReadOnly(_) | Refusal::Quota(_) => Code::ResourceExhausted,
         };
         status(code, refusal.word(), &refusal.to_string())
     }
@@ -51,9 +51,12 @@ impl From<StoreError> for Status {
     }
 }
 
-impl From<Stopped> for Status {
-    fn from(Stopped: Stopped) -> Self {
-        Self::unavailable("the board is stopping")
+impl From<Unanswered> for Status {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Stopped => Self::unavailable("the board is stopping"),
+            Unanswered::Exceeded(exceeded) => Refusal::Quota(exceeded).into(),
+        }
     }
 }
 

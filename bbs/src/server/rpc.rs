@@ -16,13 +16,9 @@ use crate::{
     },
 };
 use prost::Message;
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{broadcast, watch as signal};
-use tokio_stream::Stream;
 use tonic::{Response, Status};
-
-/// The return value of a streaming call.
-pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The services. Cloned for each of them and for each listener.
 #[derive(Clone)]

@@ -6,6 +6,7 @@
 
 use super::{
     caller::Proof,
+    gate,
     metrics::Metrics,
     refused_peers::{Note, RefusedPeers},
     wait_for_stop,
@@ -149,6 +150,12 @@ pub(super) struct Secured {
     is_cut: oneshot::Receiver<()>,
     proof: Proof,
     _entry: Entry,
+}
+
+impl gate::Peer for Secured {
+    fn peer(&self) -> Option<String> {
+        gate::Peer::peer(self.stream.get_ref().0)
+    }
 }
 
 impl Connected for Secured {

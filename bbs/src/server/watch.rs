@@ -4,8 +4,10 @@
 use super::{
     door::Grant,
     follower::{Follower, Frame, Held, Interest},
+    paced::Answers,
     refuse,
-    rpc::{Answers, Rpc},
+    rpc::Rpc,
+    slots::Slot,
     wait_for_stop,
     watchers::Entry,
 };
@@ -23,6 +25,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
+use stopover_config::bbs::Limit;
 use stopover_net::{HostName, Vni};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -165,12 +168,22 @@ pub(super) async fn open(
     };
     let start = rpc.checked(Start::parse(by, start))?;
     let admitted = admit(rpc, by, &extensions, &start)?;
-    Ok(tonic::Response::new(watch(rpc.clone(), admitted, start, peer, requests)?))
+    let slot = rpc.door.slot(&admitted.grant, Limit::WatchesPerCaller)?;
+    if let Interest::Networks(networks) = &start.interest {
+        check_networks(rpc, networks.len())?;
+    }
+    Ok(tonic::Response::new(watch(rpc.clone(), (admitted, slot), start, peer, requests)?))
+}
+
+/// Whether a watch may follow so many networks by number.
+fn check_networks(rpc: &Rpc, count: usize) -> Result<(), Status> {
+    let checked = rpc.door.limits().check(Limit::WatchedNetworks, count as u64);
+    checked.map_err(|exceeded| rpc.door.exceeded(exceeded))
 }
 
 fn watch(
     rpc: Rpc,
-    admitted: Admitted,
+    (admitted, slot): (Admitted, Slot),
     start: Start,
     peer: String,
     requests: Streaming<v1::WatchRequest>,
@@ -182,6 +195,7 @@ fn watch(
     let (out, answers) = mpsc::channel(FRAMES_IN_FLIGHT);
     let inbox = Arc::new(Inbox { scope_changes: Mutex::default(), arrived: Notify::new() });
     tokio::spawn(async move {
+        let _open = slot;
         // In this task, since it also runs to its end if the call is dropped: what is opened is closed.
         let session = match session(&rpc, &admitted, number, &peer).await {
             Ok(session) => session,
@@ -206,8 +220,7 @@ fn watch(
             let _ = out.try_send(Err(status));
         }
         if let Some(session) = session {
-            // An error means that the board is stopping.
-            let _ = rpc.door.apply(&admitted.grant, None, Command::WatchClosed(session)).await;
+            rpc.door.close_watch(&admitted.grant, session).await;
         }
     });
     Ok(Box::pin(ReceiverStream::new(answers)))
@@ -232,7 +245,13 @@ async fn receive(
             Some(Request::Interest(interest)) => {
                 let add = rpc.checked(parse::vnis_unbounded("interest.add", interest.add))?;
                 let remove = rpc.checked(parse::vnis_unbounded("interest.remove", interest.remove))?;
-                inbox.scope_changes.lock().unwrap_or_else(PoisonError::into_inner).push((add, remove));
+                let waiting = {
+                    let mut changes = inbox.scope_changes.lock().unwrap_or_else(PoisonError::into_inner);
+                    changes.push((add, remove));
+                    changes.iter().map(|(add, remove)| add.len() + remove.len()).sum()
+                };
+                // A watcher that changes its mind, and reads nothing.
+                check_networks(rpc, waiting)?;
                 inbox.arrived.notify_one();
             }
             Some(Request::Start(_)) => {
@@ -286,6 +305,7 @@ async fn send(
         for (add, remove) in inbox.scope_changes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             follower.interest(add, remove);
         }
+        check_networks(rpc, follower.networks().unwrap_or(0))?;
         // A commit that is published from here on wakes this task.
         latest.borrow_and_update();
         let frame;

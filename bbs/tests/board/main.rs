@@ -8,6 +8,7 @@ mod hosts;
 mod migrations;
 mod model;
 mod operator;
+mod quota;
 mod support;
 mod watch;
 

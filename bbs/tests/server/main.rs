@@ -7,6 +7,7 @@ mod backup;
 mod before;
 mod held;
 mod latency;
+mod limits;
 mod lineage;
 mod malformed;
 mod migration;

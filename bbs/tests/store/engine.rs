@@ -10,7 +10,7 @@ use stopover_bbs::{
     board::{Absence, Command, Key, Outcome, Refusal, record::NodeRecord},
     model::{Row, Uuid},
     records::Records,
-    server::{Failure, Metrics, Since, Started, Stopped, start_engine},
+    server::{Failure, Metrics, Since, Started, Unanswered, start_engine},
     store::Store,
 };
 use stopover_config::bulk::{HostRow, NodeRow};
@@ -45,11 +45,12 @@ pub fn start(store: Arc<dyn Store>) -> Result<Started, Failure> {
         Absence::default(),
         Arc::new(Metrics::default()),
         std::time::SystemTime::now,
+        stopover_config::bbs::Limits::default(),
     )
 }
 
 /// The answer to the declaration of a node. The host is node 0.
-pub async fn declare(board: &Started, n: u32) -> Result<Result<Outcome, Refusal>, Stopped> {
+pub async fn declare(board: &Started, n: u32) -> Result<Result<Outcome, Refusal>, Unanswered> {
     let row = if n == 0 { host() } else { node(n) };
     board.engine.apply(Some(key(n)), Command::Declare(row)).await
 }
@@ -69,7 +70,7 @@ pub async fn declare_all(board: &Started, count: u32) -> BTreeMap<u32, u64> {
         match declare(board, n).await {
             Ok(Ok(Outcome::Done { revision })) => assert_eq!(acknowledged.insert(n, revision), None),
             Ok(other) => panic!("{other:?}"),
-            Err(Stopped) => break,
+            Err(_) => break,
         }
     }
     acknowledged

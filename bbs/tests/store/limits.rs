@@ -26,7 +26,8 @@ fn rows(count: u32) -> Vec<(u64, Row)> {
 
 /// The message of the refusal. The board is as before.
 async fn too_large(board: &Started, store: &dyn Store, command: Command) -> String {
-    let state = || board.engine.query(|board| (board.revision(), board.counts(), board.host_counts()));
+    let state =
+        || board.engine.query("test", |board| (board.revision(), board.counts(), board.host_counts()));
     let (before, nodes) = (state().await.unwrap(), stored(store));
     let refusal = match board.engine.apply(None, command).await.unwrap() {
         Err(refusal @ Refusal::TooLarge(_)) => refusal,

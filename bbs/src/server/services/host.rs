@@ -7,7 +7,8 @@ use crate::{
     proto::{features, parse, v1},
     server::{
         migrations::Caller,
-        rpc::{Answers, Fingerprint, Rpc, millis, unexpected},
+        paced::Answers,
+        rpc::{Fingerprint, Rpc, millis, unexpected},
         watch,
     },
 };

@@ -5,10 +5,12 @@ use crate::{
     proto::{parse, v1},
     server::{
         lists,
-        rpc::{Answers, Rpc, millis},
+        paced::Answers,
+        rpc::{Rpc, millis},
         watch,
     },
 };
+use stopover_config::bbs::Limit;
 use tonic::{Request, Response, Status, Streaming};
 
 #[tonic::async_trait]
@@ -48,7 +50,7 @@ impl v1::observer_service_server::ObserverService for Rpc {
         let name = request.into_inner().name;
         let name = if name.is_empty() { None } else { Some(self.checked(parse::host_name("name", name))?) };
         let counts = self.door.query(&grant, |board| board.host_counts()).await?;
-        Ok(Response::new(lists::hosts(self.door.store(&grant), name, counts, self.watchers.by_host())))
+        Ok(Response::new(lists::hosts(self.door.read(&grant)?, name, counts, self.watchers.by_host())))
     }
 
     async fn list_networks(
@@ -57,7 +59,7 @@ impl v1::observer_service_server::ObserverService for Rpc {
     ) -> Result<Response<Self::ListNetworksStream>, Status> {
         let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListNetworks))?;
         let counts = self.door.query(&grant, |board| board.network_counts()).await?;
-        Ok(Response::new(lists::networks(self.door.store(&grant), counts)))
+        Ok(Response::new(lists::networks(self.door.read(&grant)?, counts)))
     }
 
     async fn list_members(
@@ -66,7 +68,7 @@ impl v1::observer_service_server::ObserverService for Rpc {
     ) -> Result<Response<Self::ListMembersStream>, Status> {
         let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListMembers))?;
         let vni = self.checked(lists::optional_vni(request.into_inner().vni))?;
-        Ok(Response::new(lists::members(self.door.store(&grant), vni)))
+        Ok(Response::new(lists::members(self.door.read(&grant)?, vni)))
     }
 
     async fn list_nodes(
@@ -75,7 +77,7 @@ impl v1::observer_service_server::ObserverService for Rpc {
     ) -> Result<Response<Self::ListNodesStream>, Status> {
         let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::ListNodes))?;
         let filter = self.checked(lists::NodeFilter::try_from(request.into_inner()))?;
-        Ok(Response::new(lists::nodes(self.door.store(&grant), filter)))
+        Ok(Response::new(lists::nodes(self.door.read(&grant)?, filter)))
     }
 
     async fn list_migrations(
@@ -99,7 +101,8 @@ impl v1::observer_service_server::ObserverService for Rpc {
         request: Request<v1::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         let grant = self.door.admit(request.extensions(), Action::Observer(ObserverCall::Events))?;
-        Ok(Response::new(lists::events(self.clone(), grant, &request.into_inner())))
+        let slot = self.door.slot(&grant, Limit::WatchesPerCaller)?;
+        Ok(Response::new(lists::events(self.clone(), (grant, slot), &request.into_inner())))
     }
 
     async fn watch(

@@ -8,9 +8,11 @@ use crate::{
     server::{
         backup, load,
         migrations::Caller,
-        rpc::{Answers, Fingerprint, Rpc},
+        paced::Answers,
+        rpc::{Fingerprint, Rpc},
     },
 };
+use stopover_config::bbs::Limit;
 use tonic::{Request, Response, Status, Streaming};
 
 #[tonic::async_trait]
@@ -48,7 +50,8 @@ impl v1::operator_service_server::OperatorService for Rpc {
         request: Request<Streaming<v1::LoadRequest>>,
     ) -> Result<Response<Self::LoadStream>, Status> {
         let grant = self.door.admit(request.extensions(), Action::Operator(OperatorCall::Load))?;
-        Ok(Response::new(load::load(self.clone(), grant, request.into_inner())))
+        let slot = self.door.slot_of_all(Limit::Loads)?;
+        Ok(Response::new(load::load(self.clone(), (grant, slot), request.into_inner())))
     }
 
     async fn backup(
@@ -56,7 +59,7 @@ impl v1::operator_service_server::OperatorService for Rpc {
         request: Request<v1::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
         let grant = self.door.admit(request.extensions(), Action::Operator(OperatorCall::Backup))?;
-        Ok(Response::new(backup::backup(self.door.store(&grant))))
+        Ok(Response::new(backup::backup(self.door.read(&grant)?)))
     }
 
     async fn begin_migration(
