@@ -4,15 +4,15 @@
 //! files and no clock.
 
 use crate::{
-    BOARD_NAME, Identity, Role,
+    BOARD_NAME, Identity, Pin, Role,
     issued::{Issued, Serial},
     shown,
 };
 use pem::{EncodeConfig, LineEnding, Pem};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason,
-    RevokedCertParams, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData,
+    RevocationReason, RevokedCertParams, SanType, SerialNumber,
 };
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -38,10 +38,15 @@ pub struct Fresh {
 impl Fresh {
     /// A new number and a new key, from the system's source of randomness.
     pub fn draw(now: u64) -> Result<Self, SignError> {
-        let mut bytes = [0; Serial::LENGTH];
-        getrandom::fill(&mut bytes).map_err(|e| SignError::Random(e.to_string()))?;
-        Ok(Self { now, serial: Serial::new(bytes), key: KeyPair::generate()? })
+        Ok(Self { now, serial: Serial::new(random()?), key: KeyPair::generate()? })
     }
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], SignError> {
+    let mut bytes = [0; LENGTH];
+    getrandom::fill(&mut bytes).map_err(|e| SignError::Random(e.to_string()))?;
+    Ok(bytes)
 }
 
 /// Why nothing was signed.
@@ -153,6 +158,12 @@ impl Authority {
         self.until
     }
 
+    /// What a joiner knows it by.
+    #[must_use]
+    pub fn pin(&self) -> Pin {
+        Pin::of_key(&self.key.subject_public_key_info())
+    }
+
     /// The certificate as PEM.
     #[must_use]
     pub fn certificate_pem(&self) -> String {
@@ -166,12 +177,24 @@ impl Authority {
         format!("{}{}", self.key.serialize_pem(), self.certificate_pem())
     }
 
-    /// Signs a certificate for someone.
+    /// Signs a certificate for someone, with a new key.
     pub fn issue(&self, identity: &Identity, fresh: &Fresh, days: u32) -> Result<Signed, SignError> {
         let Fresh { now, serial, key } = fresh;
-        let (from, until) = span(*now, days);
+        let (issued, certificate) = self.certify(identity, (*now, *serial), key, days)?;
+        Ok(Signed { issued, certificate, key: key.serialize_pem() })
+    }
+
+    /// Signs a certificate of a key, which its holder keeps. The certificate is PEM.
+    pub fn certify(
+        &self,
+        identity: &Identity,
+        (now, serial): (u64, Serial),
+        key: &impl PublicKeyData,
+        days: u32,
+    ) -> Result<(Issued, String), SignError> {
+        let (from, until) = span(now, days);
         if until > self.until {
-            return Err(SignError::Outlives { days, rest: self.until.saturating_sub(*now) / DAY_S });
+            return Err(SignError::Outlives { days, rest: self.until.saturating_sub(now) / DAY_S });
         }
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&identity.to_string());
@@ -190,14 +213,14 @@ impl Authority {
         let issuer_params = authority_params(&self.name);
         let certificate = params.signed_by(key, &Issuer::from_params(&issuer_params, &self.key))?;
         let issued = Issued {
-            serial: *serial,
+            serial,
             identity: identity.clone(),
             authority: self.name.clone(),
             from,
             until,
             revoked: None,
         };
-        Ok(Signed { issued, certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok((issued, certificate.pem()))
     }
 
     /// The revocation list of this authority, as PEM. It is valid as long as the authority: a list that nobody replaced in

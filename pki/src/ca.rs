@@ -3,7 +3,7 @@
 //! | File | Contents |
 //! |---|---|
 //! | `ca.key` | the authorities: of each its key and its certificate; the first one signs |
-//! | `issued.json` | every certificate issued, what was revoked, and the number of the revocation lists |
+//! | `issued.json` | every certificate issued, what was revoked, the number of the revocation lists, and the tokens |
 //! | `ca.pem` | the certificates of the authorities; made from `ca.key` |
 //! | `crl.pem` | the revocation list of each authority; made from both |
 //! | `lock` | locked while a command changes something |
@@ -13,7 +13,7 @@
 //! leaves, so that there is none that cannot be revoked.
 
 use crate::{
-    Authority, CA, CERTIFICATE, CRL, Fresh, Identity, Issued, KEY, List, Signed,
+    Authority, CA, CERTIFICATE, CRL, Fresh, Given, Identity, Issued, KEY, List, Signed,
     authority::SignError,
     files::{self, PUBLIC, SECRET},
 };
@@ -24,6 +24,10 @@ use std::{
 };
 use stopover_config::ConfigError;
 use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+
+mod enrolment;
+
+pub use enrolment::{Enrolled, NotEnrolled};
 
 const CA_KEY: &str = "ca.key";
 const LIST: &str = "issued.json";
@@ -78,7 +82,7 @@ impl CaFolder {
         let mut ca = Self {
             folder: folder.to_owned(),
             authorities: vec![first],
-            list: List { crl_number: 1, issued: Vec::new() },
+            list: List { crl_number: 1, ..List::default() },
             lock: Some(lock),
         };
         ca.store_list()?;
@@ -116,6 +120,12 @@ impl CaFolder {
         &self.list.issued
     }
 
+    /// The tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &[Given] {
+        &self.list.tokens.0
+    }
+
     /// The authorities; the first one signs.
     #[must_use]
     pub fn authorities(&self) -> &[Authority] {
@@ -133,10 +143,7 @@ impl CaFolder {
         free_for(identity, out)?;
         let signed = self.signer()?.issue(identity, fresh, days).map_err(|e| not_signed(&self.folder, &e))?;
         let Signed { issued, certificate, key } = signed;
-        if self.list.issued.iter().any(|other| other.serial == issued.serial) {
-            return Err(ConfigError::new(&self.folder, "a serial number again", "a new one", "run it again"));
-        }
-        self.list.issued.push(issued.clone());
+        self.enlist(&issued)?;
         self.store_list()?;
         let crl = String::from_utf8_lossy(&required(&self.folder.join(CRL))?).into_owned();
         let trusted = self.trusted();
@@ -204,6 +211,14 @@ impl CaFolder {
         Ok(Rotation::Finished(old))
     }
 
+    fn enlist(&mut self, issued: &Issued) -> Result<(), ConfigError> {
+        if self.list.issued.iter().any(|other| other.serial == issued.serial) {
+            return Err(ConfigError::new(&self.folder, "a serial number again", "a new one", "run it again"));
+        }
+        self.list.issued.push(issued.clone());
+        Ok(())
+    }
+
     fn signer(&self) -> Result<&Authority, ConfigError> {
         let none = || ConfigError::new(&self.folder.join(CA_KEY), "no key", "one or more", BACKUP);
         self.authorities.first().ok_or_else(none)
@@ -257,6 +272,7 @@ impl CaFolder {
     }
 }
 
+const BUSY: &str = "another command at work";
 const BACKUP: &str = "restore the CA folder from its backup";
 
 /// A holder's folder may be new, empty, or of the same holder.
@@ -290,7 +306,7 @@ fn lock(folder: &Path) -> Result<File, ConfigError> {
     let locked = files::lock(&path).map_err(|e| ConfigError::io(&path, "a file to lock", &e))?;
     let busy = || {
         let hint = "wait until the other command has ended";
-        ConfigError::new(&path, "another command at work", "one at a time", hint)
+        ConfigError::new(&path, BUSY, "one at a time", hint)
     };
     locked.ok_or_else(busy)
 }

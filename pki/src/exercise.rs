@@ -2,7 +2,9 @@
 //! A test's clock enters as seconds since 1970.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
-use crate::{BOARD_NAME, CA, CERTIFICATE, CRL, Credentials, Files, Identity, KEY, Role};
+use crate::{
+    BOARD_NAME, CA, CERTIFICATE, CRL, Credentials, Files, Identity, KEY, List, Request, Role, Token,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
     KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
@@ -38,6 +40,44 @@ pub fn exercise_credentials(input: &[u8]) {
         let line = e.to_string();
         assert!(line.starts_with("/x") && line.contains("; hint: ") && !line.contains('\n'), "{line}");
     }
+}
+
+/// Bytes as a token. One that is found comes back from its text.
+pub fn exercise_token(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    match text.parse::<Token>() {
+        Ok(token) => assert_eq!(token.to_text(), text),
+        Err(e) => assert!(e.to_string().contains("; hint: "), "{e}"),
+    }
+}
+
+/// Bytes as a newcomer's request for a certificate. Whatever key is found can be certified.
+pub fn exercise_request(der: &[u8]) {
+    let Ok(request) = Request::parse(der) else { return };
+    let authority = Authority::default();
+    let certified = CertificateParams::default().signed_by(request.key(), &authority.issuer);
+    assert!(certified.is_ok());
+}
+
+/// Bytes as the list of a CA: certificates and tokens. One that is found comes back from its text.
+pub fn exercise_list(input: &[u8]) {
+    let path = Path::new("/x");
+    match List::parse(path, input) {
+        Ok(list) => assert_eq!(List::parse(path, list.to_text().unwrap().as_bytes()), Ok(list)),
+        Err(e) => {
+            let line = e.to_string();
+            assert!(line.starts_with("/x") && line.contains("; hint: ") && !line.contains('\n'), "{line}");
+        }
+    }
+}
+
+/// Bytes as the keys of a CA. Those that are found come back from their text.
+pub fn exercise_ca_key(input: &[u8]) {
+    let Ok(found) = crate::Authority::parse(input) else { return };
+    let text: String = found.iter().map(crate::Authority::secret_pem).collect();
+    let again = crate::Authority::parse(text.as_bytes()).unwrap();
+    let pins = |of: &[crate::Authority]| of.iter().map(crate::Authority::pin).collect::<Vec<_>>();
+    assert_eq!(pins(&again), pins(&found));
 }
 
 /// Seconds since 1970, now.
@@ -169,3 +209,7 @@ impl Authority {
         issued.serial
     }
 }
+
+#[cfg(test)]
+#[path = "exercise_tests.rs"]
+mod tests;

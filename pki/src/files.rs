@@ -50,6 +50,17 @@ pub fn make_folder(path: &Path) -> Result<(), ConfigError> {
     made.map_err(|e| not_written(path, &e))
 }
 
+/// Whether [`replace_folder`] can make its new folder; this one is removed again.
+pub fn try_folder(path: &Path) -> Result<(), ConfigError> {
+    let new = beside(path, "try");
+    let work = || {
+        remove_folder(&new, &[])?;
+        fs::DirBuilder::new().mode(SECRET_FOLDER).create(&new)?;
+        remove_folder(&new, &[])
+    };
+    work().map_err(|e| not_written(path, &e))
+}
+
 /// Writes or replaces a folder with all of its files, in one step: whoever opens the folder finds all files of before, or
 /// all of now. Owner, group and mode of a replaced folder stay, and of its files the owner and group. Only files of these
 /// names may be in it.

@@ -1,7 +1,10 @@
-//! [`List`]: every certificate that a CA has issued, and what was revoked. Pure data and its text; the text is checked
+//! [`List`]: every certificate that a CA has issued, what was revoked, and its tokens. Pure data and its text; the text is checked
 //! whole before any of it is used.
 
-use crate::{Identity, shown};
+use crate::{
+    Identity, Role, Tokens, shown,
+    tokens::{Given, TextGiven},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, path::Path, str::FromStr};
 use stopover_config::ConfigError;
@@ -108,6 +111,8 @@ pub struct List {
     pub crl_number: u64,
     /// The certificates.
     pub issued: Vec<Issued>,
+    /// The tokens. They are in the same file, so that a token is used in the step that puts its certificate on the list.
+    pub tokens: Tokens,
 }
 
 /// The text of a list.
@@ -117,6 +122,8 @@ struct Text {
     version: u32,
     crl_number: u64,
     issued: Vec<TextIssued>,
+    #[serde(default)]
+    tokens: Vec<TextGiven>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,7 +167,12 @@ impl List {
                 revoked: one.revoked,
             });
         }
-        Ok(Self { crl_number: text.crl_number, issued })
+        let tokens = text.tokens.into_iter().enumerate().map(|(n, one)| {
+            one.check(|serial| known.contains(serial))
+                .map_err(|(field, found)| error(found).field(format!("tokens[{n}].{field}")))
+        });
+        let tokens = Tokens(tokens.collect::<Result<Vec<Given>, ConfigError>>()?);
+        Ok(Self { crl_number: text.crl_number, issued, tokens })
     }
 
     /// The text of it.
@@ -177,6 +189,7 @@ impl List {
             version: VERSION,
             crl_number: self.crl_number,
             issued: self.issued.iter().map(one).collect(),
+            tokens: self.tokens.0.iter().map(TextGiven::from).collect(),
         };
         serde_json::to_string_pretty(&text).map(|text| text + "\n")
     }
@@ -194,6 +207,14 @@ impl List {
             self.crl_number = self.crl_number.saturating_add(1);
         }
         revoked
+    }
+
+    /// The authority that signed the newest valid certificate of a board.
+    #[must_use]
+    pub fn authority_of_board(&self, now: u64) -> Option<&str> {
+        let is_board =
+            |i: &&Issued| i.identity.role == Role::Board && i.state(now) == CertificateState::Valid;
+        self.issued.iter().rev().find(is_board).map(|i| i.authority.as_str())
     }
 
     /// Who has a valid certificate of this authority and none of another.

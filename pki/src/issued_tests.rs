@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use super::*;
+use crate::Secret;
 use proptest::{collection::vec, option, prelude::*};
 
 fn issued() -> impl Strategy<Value = Issued> {
@@ -19,7 +20,19 @@ fn issued() -> impl Strategy<Value = Issued> {
 }
 
 fn lists() -> impl Strategy<Value = List> {
-    (any::<u64>(), vec(issued(), 0..6)).prop_map(|(crl_number, issued)| List { crl_number, issued })
+    (any::<u64>(), vec(issued(), 0..6), vec(any::<([u8; 32], u64, bool)>(), 0..3)).prop_map(
+        |(crl_number, issued, tokens)| {
+            let given = |(secret, until, used): ([u8; 32], u64, bool)| Given {
+                identity: "stopover://host/a".parse().unwrap(),
+                hash: Secret::new(secret).hash(),
+                until,
+                used: issued.first().map(|i: &Issued| i.serial).filter(|_| used),
+                revoked: Some(until).filter(|_| !used),
+            };
+            let tokens = Tokens(tokens.into_iter().map(given).collect());
+            List { crl_number, issued, tokens }
+        },
+    )
 }
 
 fn refused(text: &str) -> String {

@@ -5,8 +5,9 @@
 //! Sessions are never resumed: every connection is checked against the revocation lists of its time.
 
 use crate::{
-    BadCertificate, Credentials, Identity, Role,
+    BadCertificate, Credentials, Identity, Pin, Role,
     credentials::{CA, CERTIFICATE, CRL, Files},
+    enrol::pin_of,
 };
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
@@ -15,7 +16,7 @@ use rustls::{
         Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::CryptoProvider,
+    crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::{
         NoServerSessionStorage, WebPkiClientVerifier,
@@ -148,6 +149,7 @@ impl Peer {
 struct ServerSide {
     identity: Identity,
     config: Arc<ServerConfig>,
+    for_newcomers: Arc<ServerConfig>,
     clients: Arc<Clients>,
 }
 
@@ -171,6 +173,13 @@ impl ServerTls {
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         self.0.current().config.clone()
+    }
+
+    /// For the next connection of one that has no certificate yet. It is shown the authorities too, for it knows one by a
+    /// pin.
+    #[must_use]
+    pub fn for_newcomers(&self) -> Arc<ServerConfig> {
+        self.0.current().for_newcomers.clone()
     }
 
     /// Whose credentials these are.
@@ -264,16 +273,23 @@ fn server_side(credentials: &Credentials) -> Result<ServerSide, ConfigError> {
         .build()
         .map_err(|e| unusable(credentials, CRL, "revocation lists of the authorities", &e))?;
     let clients = Arc::new(Clients(inner));
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|e| unusable(credentials, CERTIFICATE, OWN, &e))?
-        .with_client_cert_verifier(clients.clone())
-        .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
-        .map_err(|e| unusable(credentials, CERTIFICATE, OWN, &e))?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(ServerSide { identity, config: Arc::new(config), clients })
+    let builder = || {
+        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+        builder.map_err(|e| unusable(credentials, CERTIFICATE, OWN, &e))
+    };
+    let finish = |built: Result<ServerConfig, Error>| {
+        let mut config = built.map_err(|e| unusable(credentials, CERTIFICATE, OWN, &e))?;
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    };
+    let (chain, key) = (credentials.chain.clone(), || credentials.key.clone_key());
+    let with_authorities = [chain.as_slice(), &credentials.authorities].concat();
+    let for_newcomers = finish(builder()?.with_no_client_auth().with_single_cert(with_authorities, key()))?;
+    let config =
+        finish(builder()?.with_client_cert_verifier(clients.clone()).with_single_cert(chain, key()))?;
+    Ok(ServerSide { identity, config, for_newcomers, clients })
 }
 
 fn client_side(credentials: &Credentials) -> Result<ClientSide, ConfigError> {
@@ -293,6 +309,25 @@ fn client_side(credentials: &Credentials) -> Result<ClientSide, ConfigError> {
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(ClientSide { identity: credentials.identity().clone(), config: Arc::new(config) })
+}
+
+/// Whether a folder's parts fit together, at the end of those who call a board.
+pub(crate) fn check(credentials: &Credentials) -> Result<(), ConfigError> {
+    client_side(credentials).map(|_| ())
+}
+
+/// The end of one that has no certificate yet, and knows an authority only by its pin.
+pub(crate) fn pinned(pin: Pin) -> Result<Arc<ClientConfig>, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        // Stricter than the library's: its roots are what has the pin.
+        .with_custom_certificate_verifier(Arc::new(Pinned { pin, provider: provider() }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Ok(Arc::new(config))
 }
 
 /// The identity of a certificate, if its holder may be at that end.
@@ -386,6 +421,56 @@ impl ServerCertVerifier for Boards {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
+    }
+}
+
+/// The same for a newcomer: a board whose certificate was signed by the authority with the pin, which it presents too.
+#[derive(Debug)]
+struct Pinned {
+    pin: Pin,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let authority = between.iter().find(|one| pin_of(one) == Some(self.pin));
+        let authority = authority.ok_or(CertificateError::UnknownIssuer)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
+            .build()
+            .map_err(|e| Error::General(e.to_string()))?;
+        Boards(inner).verify_server_cert(own, between, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

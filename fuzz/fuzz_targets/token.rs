@@ -1,0 +1,4 @@
+//! Fuzz target: see `stopover_pki::exercise::exercise_token`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_pki::exercise::exercise_token(input));
