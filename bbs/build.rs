@@ -5,8 +5,8 @@ use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let proto = Path::new("proto");
-    let files =
-        ["before.proto", "board.proto", "checkpoint.proto"].map(|file| proto.join("stopover/v1").join(file));
+    let files = ["before.proto", "board.proto", "checkpoint.proto", "enrol.proto"]
+        .map(|file| proto.join("stopover/v1").join(file));
     tonic_prost_build::configure().compile_protos(&files, &[proto.to_owned()])?;
     let before = Path::new(&std::env::var("OUT_DIR")?).join("before");
     std::fs::create_dir_all(&before)?;

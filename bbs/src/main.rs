@@ -71,6 +71,7 @@ impl Serve {
                 let file = stopover_config::bbs::load(path)?;
                 let mut config = ServerConfig::new(file.listen);
                 config.tls = file.tls;
+                config.enrol = file.enrol;
                 config.unix = file.unix;
                 config.metrics = file.metrics;
                 config.heartbeat = file.heartbeat;

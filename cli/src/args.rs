@@ -7,7 +7,7 @@ mod pki;
 mod port;
 
 pub use board::{Host, Member, Migration, Network, Node, Which};
-pub use pki::{Pki, PkiCommand};
+pub use pki::{Enrol, Pki, PkiCommand, TokenCommand};
 pub use port::{AddPort, Port, SetPort};
 
 use clap::{Args, Parser, Subcommand};
@@ -76,6 +76,8 @@ pub enum Command {
     Migration(Migration),
     /// Keep a private CA: certificates for the board, its hosts and operators.
     Pki(Pki),
+    /// Get this machine's first certificate by a token, from the board's endpoint for that (--board). The key is made here.
+    Enrol(Enrol),
     /// Events at the board: hosts up and down, conflicts, operator's changes.
     Events {
         /// Wait for further events.

@@ -6,6 +6,7 @@ mod appliance;
 mod args;
 mod board;
 mod changes;
+mod enrol;
 mod frames;
 mod load;
 mod migration;
@@ -72,6 +73,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::Member(c) => board::member(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Migration(c) => migration::migration(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Pki(c) => pki::pki(c, out),
+        Command::Enrol(c) => enrol::enrol(cli.board.as_ref(), c, out).await,
         Command::Events { follow, after } => {
             board::events(&target::board(cli.board.as_ref(), env)?, after, follow, out).await
         }

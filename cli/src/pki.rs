@@ -1,12 +1,18 @@
 //! `stopover pki …`: a private CA in a folder of this machine. No appliance and no board is asked.
 
 use crate::{
-    args::{Pki, PkiCommand},
+    args::{Pki, PkiCommand, TokenCommand},
     output::{Failure, Output},
-    render::{self, AuthorityRow, CertificateRow, RotationRow},
+    render::{self, AuthorityRow, CertificateRow, NewTokenRow, RotationRow, TokenRow},
 };
-use std::time::{SystemTime, UNIX_EPOCH};
-use stopover_pki::{CaFolder, Fresh, Identity, Issued, Rotation};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use stopover_pki::{CaFolder, Fresh, Given, Identity, Issued, Rotation, Secret};
+
+/// So long a newcomer may keep the CA to itself.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs one of them.
 pub fn pki(Pki { ca, command }: Pki, out: Output) -> Result<(), Failure> {
@@ -23,7 +29,8 @@ pub fn pki(Pki { ca, command }: Pki, out: Output) -> Result<(), Failure> {
         }
         PkiCommand::Issue { role, name, out: folder, days } => {
             let identity = Identity { role, name };
-            let issued = CaFolder::open(&ca, now)?.issue(&identity, &folder, &fresh()?, days)?;
+            let issued =
+                CaFolder::open_within(&ca, now, PATIENCE)?.issue(&identity, &folder, &fresh()?, days)?;
             out.print(&[CertificateRow::new(&issued, now)][..], render::certificates)
         }
         PkiCommand::Revoke { role, name, serial } => {
@@ -32,7 +39,7 @@ pub fn pki(Pki { ca, command }: Pki, out: Output) -> Result<(), Failure> {
                 serial.is_none_or(|serial| issued.serial == serial)
                     && identity.as_ref().is_none_or(|identity| issued.identity == *identity)
             };
-            let revoked = CaFolder::open(&ca, now)?.revoke(now, which)?;
+            let revoked = CaFolder::open_within(&ca, now, PATIENCE)?.revoke(now, which)?;
             let rows: Vec<CertificateRow> = revoked.iter().map(|i| CertificateRow::new(i, now)).collect();
             out.print(&rows[..], render::certificates)
         }
@@ -42,8 +49,9 @@ pub fn pki(Pki { ca, command }: Pki, out: Output) -> Result<(), Failure> {
                 found.list().iter().map(|i| CertificateRow::new(i, now)).collect();
             out.print(&rows[..], render::certificates)
         }
+        PkiCommand::Token(command) => token(&ca, command, now, out),
         PkiCommand::Rotate { days, finish, force } => {
-            let mut ca = CaFolder::open(&ca, now)?;
+            let mut ca = CaFolder::open_within(&ca, now, PATIENCE)?;
             let rotation = if finish {
                 ca.finish_rotation(now, force)?
             } else {
@@ -54,6 +62,26 @@ pub fn pki(Pki { ca, command }: Pki, out: Output) -> Result<(), Failure> {
                 Rotation::Finished(names) => RotationRow::Forgotten(names),
             };
             out.print(&row, render::rotation)
+        }
+    }
+}
+
+fn token(ca: &Path, command: TokenCommand, now: u64, out: Output) -> Result<(), Failure> {
+    let rows = |given: &[Given]| -> Vec<TokenRow> { given.iter().map(|g| TokenRow::new(g, now)).collect() };
+    match command {
+        TokenCommand::Issue { role, name, valid } => {
+            let identity = Identity { role, name };
+            let secret = Secret::draw().map_err(|e| Failure::Message(e.to_string()))?;
+            let until = now.saturating_add(valid);
+            let token =
+                CaFolder::open_within(ca, now, PATIENCE)?.issue_token(&identity, secret, now, until)?;
+            out.print_item(&NewTokenRow::new(&token, until), render::new_token)
+        }
+        TokenCommand::List => out.print(&rows(CaFolder::read(ca)?.tokens())[..], render::tokens),
+        TokenCommand::Revoke { role, name } => {
+            let identity = Identity { role, name };
+            let revoked = CaFolder::open_within(ca, now, PATIENCE)?.revoke_tokens(&identity, now)?;
+            out.print(&rows(&revoked)[..], render::tokens)
         }
     }
 }

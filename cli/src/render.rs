@@ -17,7 +17,10 @@ pub use board::{
 pub use changes::changes;
 pub use local::local_migrations;
 pub use migration::{migration, migration_ticket, migrations};
-pub use pki::{AuthorityRow, CertificateRow, RotationRow, authorities, certificates, moment, rotation};
+pub use pki::{
+    AuthorityRow, CertificateRow, EnrolledRow, NewTokenRow, RotationRow, TokenRow, authorities, certificates,
+    enrolled, moment, new_token, rotation, tokens,
+};
 pub use port_list::ports;
 pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};
 pub use tables::{board_state, hosts, networks, nodes};

@@ -26,6 +26,8 @@ pub mod defaults {
     pub const MISSED: u64 = 5;
     /// Without a heartbeat for this long a host counts as down.
     pub const HOST_TIMEOUT_MS: u64 = MISSED * HEARTBEAT_MS;
+    /// How long a newcomer's certificate is valid.
+    pub const ENROL_DAYS: u32 = 365;
     /// Changes kept so that a watcher can resume.
     pub const HISTORY: usize = 100_000;
     /// Changes queued for one slow watcher.
@@ -44,6 +46,17 @@ pub struct UnixUsers {
     pub hosts: BTreeSet<u32>,
 }
 
+/// Where newcomers get their certificates, and from which CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrol {
+    /// `https://`, with an IP address; none of the board's other endpoints.
+    pub listen: Endpoint,
+    /// The CA's folder, absolute.
+    pub ca: PathBuf,
+    /// How long their certificates are valid.
+    pub days: u32,
+}
+
 /// A checked board configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bbs {
@@ -51,6 +64,8 @@ pub struct Bbs {
     pub listen: Vec<Endpoint>,
     /// The folder of the board's credentials, absolute; there is one if it listens at `https://`.
     pub tls: Option<PathBuf>,
+    /// Where newcomers get their certificates, if anywhere.
+    pub enrol: Option<Enrol>,
     /// Who is what on Unix sockets.
     pub unix: UnixUsers,
     /// The store's file, absolute.
@@ -78,6 +93,7 @@ pub struct Bbs {
 struct RawBbs {
     listen: Vec<String>,
     tls: Option<String>,
+    enrol: Option<RawEnrol>,
     #[serde(default)]
     unix: RawUsers,
     store: String,
@@ -90,6 +106,14 @@ struct RawBbs {
     watcher_backlog: Option<i64>,
     #[serde(default)]
     limits: RawLimits,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "enrol", deny_unknown_fields)]
+struct RawEnrol {
+    listen: String,
+    ca: String,
+    days: Option<i64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -118,9 +142,11 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
     let flood_grace_s = read::number("flood_grace_s", raw.flood_grace_s, 60, 0..=86_400, "seconds")?;
     let tls = raw.tls.map(|s| read::absolute("tls", &s)).transpose()?;
     read::needs_credentials("listen", &listen, tls.as_ref())?;
+    let enrol = raw.enrol.map(|raw| enrol(&raw, &listen, tls.as_ref())).transpose()?;
     Ok(Bbs {
         listen,
         tls,
+        enrol,
         unix: UnixUsers {
             operators: users("unix.operators", &raw.unix.operators)?,
             observers: users("unix.observers", &raw.unix.observers)?,
@@ -144,31 +170,12 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
     })
 }
 
-/// Where the board listens: at least one endpoint, each once, a TCP host as an address.
+/// Where the board listens: at least one endpoint, each once.
 fn listen(raw: &[String]) -> Checked<Vec<Endpoint>> {
     let mut listen = Vec::new();
-    let mut seen = BTreeSet::new();
     for (i, s) in raw.iter().enumerate() {
         let at = format!("listen[{i}]");
-        let endpoint = read::endpoint(&at, s)?;
-        if let Endpoint::Tcp { host, .. } | Endpoint::Tls { host, .. } = &endpoint
-            && host.parse::<std::net::IpAddr>().is_err()
-        {
-            return Err(fault(
-                at,
-                format!("host `{host}`"),
-                "an IP address of this machine, 0.0.0.0 or [::]",
-                "names are for clients; listen on an address",
-            ));
-        }
-        if !seen.insert(endpoint.clone()) {
-            return Err(fault(
-                at,
-                format!("{endpoint} again"),
-                "each endpoint once",
-                "remove the repetition",
-            ));
-        }
+        let endpoint = one_listen(&at, s, &listen)?;
         listen.push(endpoint);
     }
     if listen.is_empty() {
@@ -180,6 +187,40 @@ fn listen(raw: &[String]) -> Checked<Vec<Endpoint>> {
         ));
     }
     Ok(listen)
+}
+
+/// An endpoint to listen at, none of `others`: a TCP host is an address.
+fn one_listen(at: &str, raw: &str, others: &[Endpoint]) -> Checked<Endpoint> {
+    let endpoint = read::endpoint(at, raw)?;
+    if let Endpoint::Tcp { host, .. } | Endpoint::Tls { host, .. } = &endpoint
+        && host.parse::<std::net::IpAddr>().is_err()
+    {
+        return Err(fault(
+            at,
+            format!("host `{host}`"),
+            "an IP address of this machine, 0.0.0.0 or [::]",
+            "names are for clients; listen on an address",
+        ));
+    }
+    if others.contains(&endpoint) {
+        return Err(fault(at, format!("{endpoint} again"), "each endpoint once", "remove the repetition"));
+    }
+    Ok(endpoint)
+}
+
+/// Where newcomers get their certificates: with TLS, whose certificate is the board's.
+fn enrol(raw: &RawEnrol, others: &[Endpoint], tls: Option<&PathBuf>) -> Checked<Enrol> {
+    let listen = one_listen("enrol.listen", &raw.listen, others)?;
+    if !matches!(listen, Endpoint::Tls { .. }) {
+        let hint = "a token must not be sent to one that has not proven to be the board";
+        return Err(fault("enrol.listen", listen.to_string(), "an endpoint at https://", hint));
+    }
+    if tls.is_none() {
+        let hint = "add for example tls: \"/etc/stopover/tls\"";
+        return Err(fault("enrol", "no `tls`", "a folder of the board's credentials", hint));
+    }
+    let days = read::number("enrol.days", raw.days, defaults::ENROL_DAYS, 1..=36_500, "days")?;
+    Ok(Enrol { listen, ca: read::absolute("enrol.ca", &raw.ca)?, days })
 }
 
 /// Users by number.
@@ -243,6 +284,40 @@ mod tests {
         let expected = "b.ron:1:22: listen[1]: found https://0.0.0.0:1 without `tls`; expected a folder of credentials; hint: \
                         add for example tls: \"/etc/stopover/credentials\"";
         assert_eq!(e, expected);
+    }
+
+    #[test]
+    fn newcomers_have_an_endpoint_of_their_own_with_tls() {
+        let with = |enrol: &str| {
+            check(&format!("(listen: [\"https://0.0.0.0:1\"], store: \"/x\", tls: \"/t\", enrol: ({enrol}))"))
+        };
+        let enrol = with("listen: \"https://[::]:2\", ca: \"/etc/stopover/ca\"").unwrap().enrol.unwrap();
+        assert_eq!((enrol.listen.to_string().as_str(), enrol.days), ("https://[::]:2", 365));
+        assert_eq!(enrol.ca, PathBuf::from("/etc/stopover/ca"));
+        for (enrol, expected) in [
+            (
+                "listen: \"https://0.0.0.0:1\", ca: \"/c\"",
+                "enrol.listen: found https://0.0.0.0:1 again; expected",
+            ),
+            (
+                "listen: \"http://0.0.0.0:2\", ca: \"/c\"",
+                "expected an endpoint at https://; hint: a token must",
+            ),
+            ("listen: \"https://b:2\", ca: \"/c\"", "enrol.listen: found host `b`; expected an IP address"),
+            ("listen: \"https://[::]:2\", ca: \"c\"", "enrol.ca: found `c`; expected an absolute path"),
+            (
+                "listen: \"https://[::]:2\", ca: \"/c\", days: 0",
+                "enrol.days: found 0; expected 1 to 36500 days",
+            ),
+        ] {
+            let e = with(enrol).unwrap_err();
+            assert!(e.contains(expected), "{e}");
+        }
+        let e =
+            check("(listen: [\"unix:/b\"], store: \"/x\", enrol: (listen: \"https://[::]:2\", ca: \"/c\"))");
+        assert!(
+            e.unwrap_err().contains("enrol: found no `tls`; expected a folder of the board's credentials")
+        );
     }
 
     #[test]

@@ -50,6 +50,15 @@ fn two_hypervisors() {
 }
 
 #[test]
+fn certificates() {
+    let board = bbs::load(&example("certificates/bbs.ron")).unwrap();
+    let enrol = board.enrol.unwrap();
+    assert_eq!(enrol.listen.to_string(), "https://192.0.2.10:7481");
+    assert_eq!((enrol.ca.as_path(), enrol.days), (Path::new("/etc/stopover/ca"), 365));
+    assert_eq!(board.tls.as_deref(), Some(Path::new("/etc/stopover/tls")));
+}
+
+#[test]
 fn vlan_gateway() {
     let gw = load("vlan-gateway/gw.ron");
     assert_eq!(

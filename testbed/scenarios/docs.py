@@ -31,6 +31,8 @@ WRITE = "--write" in sys.argv
 MEMORY_MIB = 512
 # Where the two programs of README serve their metrics.
 METRICS = {"bbs.ron": "127.0.0.1:9480", "hv-a.ron": "127.0.0.1:9481"}
+# The board of identity.md.
+BOARD_OF_IDENTITY, NEWCOMERS_OF_IDENTITY = "https://127.0.0.1:7480", "https://127.0.0.1:7481"
 # Commands that can be run at any time and succeed.
 HARMLESS = re.compile(r"(show|clear) |events(?! .*--follow)|(host|network|node|member) (add|list|load|delete) |"
                       r"(host|network|node|member) list$|migration list|trace .*--hex|port list|reload( --dry-run)?$")
@@ -40,9 +42,9 @@ class Docs:
     def __init__(self, lab):
         self.lab, self.folder, self.run_dir = lab, lab.dir / "docs", lab.dir / "run"
         self.folder.mkdir()
-        self.figures = dict(blocks=0, commands=0, commands_run=0, configurations=0, samples=0, links=0, metrics=0,
-                            bad_commands=0, bad_configurations=0, samples_differ=0, broken_links=0, bad_metrics=0,
-                            failed=0)
+        self.figures = dict(blocks=0, commands=0, commands_run=0, setup_commands=0, configurations=0, samples=0,
+                            links=0, metrics=0, bad_commands=0, bad_configurations=0, samples_differ=0,
+                            broken_links=0, bad_metrics=0, failed=0)
         self.blocks = [b for path in markdown.files() for b in markdown.blocks(path)]
         self.figures["blocks"] = len(self.blocks)
         self.nowhere = Namespace(lab, "nowhere")
@@ -124,24 +126,61 @@ class Docs:
         return found
 
     @staticmethod
+    def enrol_words(words, token, folder):
+        """The command with its placeholders replaced."""
+        used = {"--board": NEWCOMERS_OF_IDENTITY, "--token": token, "--out": str(folder / "etc/stopover/tls")}
+        return [used.get(last, w) for last, w in zip(["", *words], words)]
+
+    def board_for_newcomers(self, folder):
+        """The board of identity.md, with the CA and the credentials that its commands made."""
+        path = folder / "bbs.ron"
+        path.write_text(f'(listen: ["{BOARD_OF_IDENTITY}"], store: "{folder}/bbs.redb", tls: "{folder}/etc/stopover/tls", '
+                        f'enrol: (listen: "{NEWCOMERS_OF_IDENTITY}", ca: "{folder}/ca"))\n')
+        if (done := self.command(["stopover-bbs", "init", path])).returncode:
+            raise Failure(f"the board of identity.md cannot be made: {done.stderr}")
+        argv = doc_samples.programs_of(["stopover-bbs", str(path)])
+        Process(self.lab, "bbs-identity", argv, ns=self.nowhere).wait_line("newcomers get their certificates")
+
+    @staticmethod
     def pki_words(words, folder):
         """The command with its folders below one of this run."""
         below = [str(folder / w.lstrip("/")) if last == "--out" else w for last, w in zip(["", *words], words)]
         return [*below, "--ca", str(folder / "ca")]
 
     def identity(self):
-        """The commands of identity.md, one after another, make a CA and what its holders need."""
+        """The commands of identity.md, one after another, make a CA and what its holders need. Hosts enrol at a board."""
         folder = self.lab.dir / "identity"
         (folder / "etc/stopover").mkdir(parents=True)
+        tokens, enrolled, commands = [], [], 0
         for place, text in markdown.commands(REPO / "docs" / "identity.md"):
-            if not text.startswith("stopover pki ") or not place_is_block(place, self.blocks):
+            if not text.startswith(("stopover pki ", "stopover enrol ")) or not place_is_block(place, self.blocks):
                 continue
-            words = self.pki_words(text.split(), folder)
+            if text.startswith("stopover enrol "):
+                if not enrolled:
+                    self.board_for_newcomers(folder)
+                # Each host has an /etc of its own.
+                own = folder / f"host-{len(enrolled)}"
+                (own / "etc/stopover").mkdir(parents=True)
+                words = self.enrol_words(text.split(), tokens[len(enrolled)], own)
+                enrolled.append(words[words.index("--out") + 1])
+            else:
+                words = self.pki_words(text.split(), folder)
             # The document leaves the issuing again of all others to words.
             done = self.command([*words, "--force"] if "--finish" in words else words)
             self.figures["commands_run"] += 1
+            commands += 1
             if done.returncode:
                 self.wrong("failed", f"{place}: `{text}` failed: {done.stderr.strip()}")
+            if text.startswith("stopover pki token issue "):
+                tokens.append(done.stdout.strip())
+            if len(enrolled) == len(tokens) == 2 and not self.figures["setup_commands"]:
+                self.figures["setup_commands"] = commands
+        if not 0 < self.figures["setup_commands"] <= 6:
+            self.wrong("failed", "docs/identity.md: TLS between a board and two hosts takes more than six commands")
+        for own in enrolled:
+            done = self.command(["stopover", "--tls", own, "--board", BOARD_OF_IDENTITY, "show", "board"])
+            if done.returncode:
+                self.wrong("failed", f"docs/identity.md: the board refuses an enrolled host: {done.stderr.strip()}")
         listed = json.loads(self.command(self.pki_words(["stopover", "pki", "list", "--json"], folder)).stdout)
         states = sorted((row["role"], row["name"], row["state"]) for row in listed)
         expected = [("board", "bbs", "valid"), ("host", "hv-a", "valid"), ("host", "hv-a", "valid"),

@@ -11,6 +11,7 @@ use crate::proto::{
 use hyper_util::rt::TokioIo;
 use std::{
     io,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 use tonic::{
     Code,
     body::Body,
@@ -138,7 +139,7 @@ fn uri_of_before(uri: &Uri) -> Option<Uri> {
 /// Connects; fails if the endpoint does not answer.
 pub async fn connect(address: impl Into<BoardAddress>) -> Result<Connection, Error> {
     let BoardAddress { endpoint, tls } = address.into();
-    let channel = open(&endpoint, tls).await?;
+    let channel = open(&endpoint, tls.map(|tls| move || tls.config())).await?;
     let mut connection = Connection { calls: Calls { channel, board_of_before: false } };
     // The board answers this from memory, also while it is busy; there is no watcher of such a number.
     let request = ListWatchersRequest { after: u64::MAX };
@@ -157,7 +158,11 @@ pub async fn connect(address: impl Into<BoardAddress>) -> Result<Connection, Err
     Ok(connection)
 }
 
-async fn open(endpoint: &Endpoint, tls: Option<ClientTls>) -> Result<Channel, Error> {
+/// `tls` is asked at each connection, at `https://`.
+pub(super) async fn open(
+    endpoint: &Endpoint,
+    tls: Option<impl Fn() -> Arc<ClientConfig> + Send + Sync + 'static>,
+) -> Result<Channel, Error> {
     let transport = |uri: String| -> Result<Transport, Error> {
         Ok(Transport::from_shared(uri)
             .map_err(|e| Error::Unreachable(format!("{endpoint}: {e}")))?
@@ -180,7 +185,7 @@ async fn open(endpoint: &Endpoint, tls: Option<ClientTls>) -> Result<Channel, Er
             // No connection of this channel is opened by itself later, so each one has the newest credentials.
             transport(format!("http://{}", stopover_pki::BOARD_NAME))?
                 .connect_with_connector(tower::service_fn(move |_: Uri| {
-                    let (address, connector) = (address.clone(), TlsConnector::from(tls.config()));
+                    let (address, connector) = (address.clone(), TlsConnector::from(tls()));
                     async move {
                         let stream = TcpStream::connect(address).await?;
                         stream.set_nodelay(true)?;

@@ -5,6 +5,7 @@ mod checkpoint;
 mod connect;
 mod desired;
 mod driver;
+mod enrol;
 mod entries;
 mod error;
 mod follow;
@@ -24,6 +25,7 @@ pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointHead, CheckpointPiece, CheckpointWriter, parse as parse_checkpoint,
 };
 pub use connect::{BoardAddress, Calls, Connection, connect};
+pub use enrol::{EnrolError, enrol};
 pub use entries::{BoardInfo, HostEntry, MemberEntry, NetworkEntry, NodeEntry, NodeFilter, WatcherEntry};
 pub use error::{Error, Reason};
 pub use migrations::MigrationUpdate;

@@ -45,6 +45,7 @@ pub struct Metrics {
     refused_peers: Family<LabelSet, Counter>,
     cut_peers: Family<LabelSet, Counter>,
     reloads: Family<LabelSet, Counter>,
+    newcomers: Family<LabelSet, Counter>,
     /// Open connections with TLS.
     pub(super) tls_connections: Number,
     read_only: Number,
@@ -85,6 +86,10 @@ impl Default for Metrics {
         for limit in Limit::ALL {
             let _from_zero = limited.get_or_create(&[("limit", limit.name())]);
         }
+        let newcomers = Family::<LabelSet, Counter>::default();
+        for result in ["enrolled", "token", "request", "too_often", "ca", "handshake", "connections"] {
+            let _from_zero = newcomers.get_or_create(&[("result", result)]);
+        }
         Self {
             revision: Number::default(),
             hosts: Family::default(),
@@ -97,6 +102,7 @@ impl Default for Metrics {
             refused_peers,
             cut_peers,
             reloads,
+            newcomers,
             tls_connections: Number::default(),
             limited,
             // 100 µs to 6.6 s.
@@ -169,6 +175,11 @@ impl Metrics {
         self.limited.get_or_create(&[("limit", limit.name())]).inc();
     }
 
+    /// Somebody who wants a certificate, and what became of it.
+    pub(super) fn count_newcomer(&self, result: &'static str) {
+        self.newcomers.get_or_create(&[("result", result)]).inc();
+    }
+
     fn count_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
     }
@@ -196,6 +207,8 @@ impl Metrics {
         r.register("tls_closed", help, self.cut_peers.clone());
         let help = "Changes of the credentials' folder, by whether they are used";
         r.register("tls_reloads", help, self.reloads.clone());
+        let help = "Attempts to get a certificate by a token, by what became of them";
+        r.register("enrolments", help, self.newcomers.clone());
         r.register("tls_connections", "Open connections with TLS", self.tls_connections.clone());
         r.register("limited", "Calls and connections beyond a limit, by limit", self.limited.clone());
         let transactions = self.transaction_seconds.clone();

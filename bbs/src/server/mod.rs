@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `listen` | sockets |
 //! | `tls`, `refused_peers` | connections with certificates; which refused peers are logged |
+//! | `enrol`, `attempts` | the endpoint of newcomers, who have no certificate; how often they may try |
 //! | `caller` | whom a connection is of |
 //! | `door` | the only way of a call to the board's thread and store |
 //! | `denials` | which denied calls are logged |
@@ -22,12 +23,14 @@
 //! | `history`, `cursor`, `follower` | which frames a watcher is sent, and in which order |
 //! | `watchers`, `metrics` | the open watches and figures for the operator |
 
+mod attempts;
 mod backup;
 mod caller;
 mod cursor;
 mod denials;
 mod door;
 mod engine;
+mod enrol;
 mod follower;
 mod gate;
 mod history;
@@ -84,7 +87,7 @@ use std::{
 };
 use stopover_config::{
     Endpoint,
-    bbs::{Limits, UnixUsers, defaults},
+    bbs::{Enrol, Limits, UnixUsers, defaults},
 };
 use stopover_pki::ServerTls;
 use tls::Tls;
@@ -110,6 +113,8 @@ pub struct ServerConfig {
     pub listen: Vec<Endpoint>,
     /// The folder of the board's credentials, if it listens with TLS.
     pub tls: Option<PathBuf>,
+    /// Where newcomers get their certificates, if anywhere.
+    pub enrol: Option<Enrol>,
     /// What the users of this machine are.
     pub unix: UnixUsers,
     /// Where Prometheus scrapes.
@@ -137,6 +142,7 @@ impl ServerConfig {
         Self {
             listen,
             tls: None,
+            enrol: None,
             unix: UnixUsers::default(),
             metrics: None,
             heartbeat: Duration::from_millis(defaults::HEARTBEAT_MS),
@@ -153,6 +159,7 @@ impl ServerConfig {
 /// A running board.
 pub struct Server {
     endpoints: Vec<Endpoint>,
+    enrol: Option<Endpoint>,
     metrics: Option<SocketAddr>,
     stop: signal::Sender<bool>,
     failed: signal::Receiver<Option<String>>,
@@ -173,6 +180,7 @@ impl Server {
             listeners.push(listener);
             endpoints.push(endpoint);
         }
+        let newcomers = enrol::listen(config.enrol).await?;
         let metrics_listener = listen_for_scrapes(config.metrics).await?;
         let watchers = Arc::new(Watchers::default());
         let started = engine::start(
@@ -208,6 +216,7 @@ impl Server {
         for listener in listeners {
             serve(&mut tasks, (listener, tls.as_ref(), gate.clone()), service.clone(), stopping.clone());
         }
+        let enrol = enrol::start(&mut tasks, newcomers, tls.as_ref(), &metrics, &stopping);
         tls.map(|tls| tokio::spawn(tls::follow(tls, stopping.clone())));
         let metrics_address = metrics_listener.as_ref().and_then(|l| l.local_addr().ok());
         if let Some(listener) = metrics_listener {
@@ -217,13 +226,19 @@ impl Server {
         for endpoint in &endpoints {
             log::info!("listening on {endpoint}");
         }
-        Ok(Self { endpoints, metrics: metrics_address, stop, failed, tasks, sockets, thread })
+        Ok(Self { endpoints, enrol, metrics: metrics_address, stop, failed, tasks, sockets, thread })
     }
 
     /// Where it listens, with the real ports.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Where newcomers get their certificates, with the real port.
+    #[must_use]
+    pub fn enrol(&self) -> Option<&Endpoint> {
+        self.enrol.as_ref()
     }
 
     /// Where metrics are served, with the real port.
@@ -268,9 +283,19 @@ impl Server {
     }
 }
 
+/// The socket of the metrics, if they are served.
+async fn listen_for_scrapes(address: Option<SocketAddr>) -> anyhow::Result<Option<tokio::net::TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
+        format!("cannot serve metrics on {address}; expected a free port of an address of this machine")
+    })?;
+    Ok(Some(listener))
+}
+
 /// The credentials of the listeners with TLS, if there are any.
 fn tls(config: &ServerConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Arc<Tls>>> {
-    if !config.listen.iter().any(|endpoint| matches!(endpoint, Endpoint::Tls { .. })) {
+    let newcomers = config.enrol.as_ref().map(|enrol| &enrol.listen);
+    if !config.listen.iter().chain(newcomers).any(|endpoint| matches!(endpoint, Endpoint::Tls { .. })) {
         return Ok(None);
     }
     let folder = config.tls.as_deref().context(
@@ -279,15 +304,6 @@ fn tls(config: &ServerConfig, metrics: &Arc<Metrics>) -> anyhow::Result<Option<A
     let credentials = ServerTls::load(folder)?;
     log::info!("TLS: credentials of {}", credentials.identity());
     Ok(Some(Tls::new(credentials, metrics.clone())))
-}
-
-/// The socket of the metrics, if they are served.
-async fn listen_for_scrapes(address: Option<SocketAddr>) -> anyhow::Result<Option<tokio::net::TcpListener>> {
-    let Some(address) = address else { return Ok(None) };
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
-        format!("cannot serve metrics on {address}; expected a free port of an address of this machine")
-    })?;
-    Ok(Some(listener))
 }
 
 /// Serves gRPC on one socket, as one of `tasks`.

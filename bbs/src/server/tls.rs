@@ -40,7 +40,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 /// A handshake that takes longer is refused. It is one round trip and some signatures.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way at once: a thousand hosts after a restart of the board.
 const HANDSHAKES: usize = 1024;
 /// How often the credentials' folder is read, and dates are compared with the clock.
@@ -48,7 +48,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// For so long a refused peer may read why, before its connection is closed.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Pause when the socket cannot accept, for want of open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What all listeners with TLS share.
 pub(super) struct Tls {
@@ -78,6 +78,11 @@ impl Tls {
             refused: Mutex::default(),
             metrics,
         })
+    }
+
+    /// The board's, as they are now and will be.
+    pub fn credentials(&self) -> ServerTls {
+        self.credentials.clone()
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<u64, Live>> {

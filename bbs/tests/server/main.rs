@@ -5,6 +5,7 @@
 mod access;
 mod backup;
 mod before;
+mod enrol;
 mod held;
 mod latency;
 mod limits;

@@ -3,7 +3,8 @@
 use crate::table::Table;
 use jiff::Timestamp;
 use serde::Serialize;
-use stopover_pki::{CertificateState, Issued};
+use std::path::Path;
+use stopover_pki::{CertificateState, Given, Identity, Issued, Token, TokenState};
 
 /// A certificate, as it is printed.
 #[derive(Debug, Serialize)]
@@ -56,6 +57,89 @@ pub enum RotationRow {
     Signs(String),
     /// Who is trusted no more.
     Forgotten(Vec<String>),
+}
+
+/// A token that was made, as it is printed. The only place with its secret.
+#[derive(Debug, Serialize)]
+pub struct NewTokenRow {
+    /// All of it.
+    pub token: String,
+    /// Its end.
+    pub until: String,
+}
+
+impl NewTokenRow {
+    /// With its end in seconds since 1970.
+    pub fn new(token: &Token, until: u64) -> Self {
+        Self { token: token.to_text(), until: moment(until) }
+    }
+}
+
+/// Only the token, for a file or a pipe.
+pub fn new_token(row: &NewTokenRow) -> String {
+    format!("{}\n", row.token)
+}
+
+/// A token, as it is printed.
+#[derive(Debug, Serialize)]
+pub struct TokenRow {
+    /// What its holder will be.
+    pub role: &'static str,
+    /// The holder's name.
+    pub name: String,
+    /// Its end.
+    pub until: String,
+    /// Whether it is of use.
+    pub state: TokenState,
+    /// Number of the certificate that was issued for it.
+    pub serial: Option<String>,
+}
+
+impl TokenRow {
+    /// At a time, in seconds since 1970.
+    pub fn new(given: &Given, now: u64) -> Self {
+        Self {
+            role: given.identity.role.as_str(),
+            name: given.identity.name.to_string(),
+            until: moment(given.until),
+            state: given.state(now),
+            serial: given.used.map(|serial| serial.to_string()),
+        }
+    }
+}
+
+/// Their table.
+pub fn tokens(rows: &[TokenRow]) -> String {
+    let mut table = Table::new(&["ROLE", "NAME", "UNTIL", "STATE", "SERIAL"], "no tokens");
+    for TokenRow { role, name, until, state, serial } in rows {
+        let serial = serial.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([(*role).to_owned(), name.clone(), until.clone(), state.to_string(), serial]);
+    }
+    table.to_string()
+}
+
+/// One that has got its credentials.
+#[derive(Debug, Serialize)]
+pub struct EnrolledRow {
+    /// What it is.
+    pub role: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Where its credentials are.
+    pub folder: String,
+}
+
+impl EnrolledRow {
+    /// With its folder.
+    pub fn new(identity: &Identity, folder: &Path) -> Self {
+        let (role, name) = (identity.role.as_str(), identity.name.to_string());
+        Self { role, name, folder: folder.display().to_string() }
+    }
+}
+
+/// One line.
+pub fn enrolled(row: &EnrolledRow) -> String {
+    format!("{} has the credentials of {} {}\n", row.folder, row.role, row.name)
 }
 
 /// A time in seconds since 1970.
