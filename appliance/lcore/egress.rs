@@ -6,11 +6,11 @@ use super::{
     events::{DataplaneEvent, EventRings, Events},
     packet::MbufPool,
     repeats::Repeats,
-    tx_port::TxPort,
+    tx_port::{OwnQueue, TxPort},
     wake::Wake,
 };
 use crate::migration::hold::HeldKind;
-use crate::migration::markers::{BehindGuest, Markers};
+use crate::migration::markers::{Ahead, BehindGuest, Markers};
 use crate::migration::record::MigrationRecord;
 use crate::migration::reorder::ReorderBuffer;
 use crate::migration::source_ports::{SourcePorts, UsedPorts};
@@ -274,15 +274,33 @@ impl LcoreEgress {
     /// Queues an end marker until the guest has taken what it was given before, so that no frame in another of its rings
     /// can overtake that; returns it if that is so already.
     pub fn queue_behind_guest(&mut self, packet: Mbuf, network: Network, port: u16) -> Result<(), Mbuf> {
-        let place = match self.tx_ports.get(usize::from(port)) {
-            Some(TxPort::Own(queue)) if !queue.is_past(self.now) => queue.place(self.now),
-            _ => return Err(packet),
+        let own = self.own_queue(port);
+        let Some(ahead) = own.and_then(|(queue, sent)| queue.ahead(sent, self.now)) else {
+            return Err(packet);
         };
         if !self.markers.has_room_behind_guests() {
             return Err(packet);
         }
-        self.markers.push_behind_guest(BehindGuest { port, place, network, packet });
+        self.markers.push_behind_guest(BehindGuest { port, ahead, network, packet });
         Ok(())
+    }
+
+    /// What of that an end marker still waits for.
+    #[must_use]
+    pub fn still_ahead(&self, marker: &BehindGuest) -> Option<Ahead> {
+        let (queue, sent) = self.own_queue(marker.port)?;
+        queue.still_ahead(marker.ahead, sent, self.now)
+    }
+
+    /// This lcore's queue of a port, and how many frames were sent through it.
+    #[inline]
+    #[must_use]
+    pub fn own_queue(&self, port: u16) -> Option<(&OwnQueue, u64)> {
+        let at = usize::from(port);
+        match (self.tx_ports.get(at), self.counters.ports.get(at)) {
+            (Some(TxPort::Own(queue)), Some(counters)) => Some((queue, counters.sent.load(Relaxed))),
+            _ => None,
+        }
     }
 
     /// Whether other lcores hand this one frames for a queue that it owns.

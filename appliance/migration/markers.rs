@@ -19,13 +19,22 @@ pub struct RingPosition {
     pub since: u64,
 }
 
+/// What is in front of an end marker at the queue of a guest with several rings.
+#[derive(Debug, Clone, Copy)]
+pub enum Ahead {
+    /// Frames that the device has not been given: until this lcore has sent so many through the port.
+    Device(u64),
+    /// Frames that the guest has not taken, up to here.
+    Guest(RingPosition),
+}
+
 /// An end marker that waits for a guest.
 #[derive(Debug)]
 pub struct BehindGuest {
     /// The guest's port.
     pub port: u16,
-    /// Where in the ring.
-    pub place: RingPosition,
+    /// What it waits for.
+    pub ahead: Ahead,
     /// The marker's network.
     pub network: Network,
     /// Its frame.

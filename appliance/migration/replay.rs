@@ -108,10 +108,7 @@ pub fn release_markers(pipeline: &mut LcorePipeline<'_>) -> usize {
 
 impl LcorePipeline<'_> {
     fn own_queue(&self, port: u16) -> Option<&OwnQueue> {
-        match self.egress.tx_ports.get(usize::from(port)) {
-            Some(TxPort::Own(queue)) => Some(queue),
-            _ => None,
-        }
+        self.egress.own_queue(port).map(|(queue, _)| queue)
     }
 
     /// The hold of a port that this lcore sends from, if it is in use.
@@ -249,7 +246,7 @@ impl LcorePipeline<'_> {
         }
     }
 
-    /// Records an end marker, as soon as the guest has taken what it is behind.
+    /// Records an end marker, as soon as the guest has taken what is in front of it.
     fn record_behind_guest(&mut self, packet: Mbuf, network: Network, port: u16) {
         match self.egress.queue_behind_guest(packet, network, port) {
             Ok(()) => add(&self.counters.held, 1),
@@ -261,19 +258,17 @@ impl LcorePipeline<'_> {
     fn record_reached(&mut self) -> usize {
         let mut moved = 0;
         for _ in 0..self.egress.markers.behind_guests().min(FRAMES_PER_ROUND) {
-            let Some(marker) = self.egress.markers.pop_behind_guest() else { break };
-            let reached = self
-                .own_queue(marker.port)
-                .is_none_or(|queue| queue.has_reached(marker.place, self.egress.now));
-            if reached {
-                moved += 1;
-                self.counters.release(1);
-                self.record_marker(marker.packet, marker.network);
-            } else {
+            let Some(mut marker) = self.egress.markers.pop_behind_guest() else { break };
+            if let Some(ahead) = self.egress.still_ahead(&marker) {
+                marker.ahead = ahead;
                 if let Ok(of) = marker::parse(marker.packet.head()) {
                     self.note_old_path(marker.network, of.node);
                 }
                 self.egress.markers.push_behind_guest(marker);
+            } else {
+                moved += 1;
+                self.counters.release(1);
+                self.record_marker(marker.packet, marker.network);
             }
         }
         moved

@@ -4,7 +4,7 @@
 //! device knows. Leaves: yes or no, also to other lcores that hand frames over.
 
 use super::{OwnQueue, STUCK_MS};
-use crate::migration::markers::RingPosition;
+use crate::migration::markers::{Ahead, RingPosition};
 use dpdk::TxQueue;
 
 /// A guest that does not report what it has taken polls its rings. It has taken all after so long without a frame.
@@ -37,6 +37,30 @@ impl OwnQueue {
         is_empty && (!to_the_end || self.is_past(now))
     }
 
+    /// What is here that something in another queue of the port could overtake. `sent`: how many frames were sent through
+    /// here so far.
+    #[cold]
+    #[must_use]
+    pub fn ahead(&self, sent: u64, now: u64) -> Option<Ahead> {
+        let waiting = self.backlog.len() + self.staged.len();
+        if self.is_apart && waiting > 0 {
+            return Some(Ahead::Device(sent + waiting as u64));
+        }
+        (!self.is_past(now)).then(|| Ahead::Guest(self.place(now)))
+    }
+
+    /// What of that is still here.
+    #[cold]
+    #[must_use]
+    pub fn still_ahead(&self, ahead: Ahead, sent: u64, now: u64) -> Option<Ahead> {
+        match ahead {
+            Ahead::Device(until) if !is_given(until, sent, !self.may_replay()) => Some(ahead),
+            // Later frames may have been given with them. To wait for those, too, is harmless.
+            Ahead::Device(_) => (!self.is_past(now)).then(|| Ahead::Guest(self.place(now))),
+            Ahead::Guest(place) => (!self.has_reached(place, now)).then_some(ahead),
+        }
+    }
+
     /// Whether nothing in another queue of the port can overtake what the device has been given.
     #[cold]
     #[must_use]
@@ -64,14 +88,12 @@ impl OwnQueue {
     }
 
     /// The place behind the last frame that the device was given.
-    #[must_use]
-    pub fn place(&self, now: u64) -> RingPosition {
+    fn place(&self, now: u64) -> RingPosition {
         RingPosition { given: self.queue.as_ref().map_or(0, TxQueue::given), since: now }
     }
 
     /// Whether nothing in another queue of the port can overtake the frames before this place.
-    #[must_use]
-    pub fn has_reached(&self, place: RingPosition, now: u64) -> bool {
+    fn has_reached(&self, place: RingPosition, now: u64) -> bool {
         self.is_delivered(Some(place.given), place.since, now)
     }
 
@@ -84,9 +106,22 @@ impl OwnQueue {
     }
 }
 
+/// Whether the frames that end with the one of number `until` were given to the device, or dropped; `waits`: some frames
+/// wait before it. Dropped ones are not in `sent`, but then all that wait are dropped.
+const fn is_given(until: u64, sent: u64, waits: bool) -> bool {
+    !waits || sent >= until
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_are_given_when_as_many_were_sent_or_none_waits() {
+        assert!(!is_given(130, 100, true) && !is_given(130, 129, true));
+        assert!(is_given(130, 130, true) && is_given(130, 140, true), "later frames may wait");
+        assert!(is_given(130, 100, false), "the backlog was dropped");
+    }
 
     #[test]
     fn progress_is_when_a_guest_was_first_seen_at_a_place() {
