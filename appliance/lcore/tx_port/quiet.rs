@@ -10,7 +10,7 @@ use dpdk::TxQueue;
 /// A guest that does not report what it has taken polls its rings. It has taken all after so long without a frame.
 const POLLS_US: u64 = 100;
 /// A guest that takes nothing for so long does not run.
-const HANGS_US: u64 = 500_000;
+const HANGS_US: u64 = 1_500_000;
 
 /// When a guest was last seen to take something. It is looked at only while it is waited for.
 #[derive(Debug, Default, Clone, Copy)]

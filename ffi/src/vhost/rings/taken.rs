@@ -15,7 +15,7 @@ use crate::sys;
 
 /// A guest that has frames in rings that have come or changed gets no others until it has taken those, or has taken
 /// none for so long.
-const SETTLE_MS: u64 = 500;
+const SETTLE_MS: u64 = 1500;
 
 /// Where a ring is; each number but `size` is modulo 2^16.
 #[derive(Debug, Clone, Copy)]
