@@ -25,6 +25,7 @@ from lib.traffic import capture, mesh
 NETWORKS = {100: "red", 200: "blue"}
 VLANS = {10: 100, 20: 200}
 FRAGMENTED = 4000  # bytes of a ping: three fragments at an MTU of 1500
+RATE = 150 if scenario.SHORT else 400  # datagrams per second of each of the twelve stations
 
 
 def build(lab):
@@ -67,7 +68,7 @@ def body(lab):
     known = start(net, stations)
     stations = list(stations.values())
     wire = capture.Capture(lab, net.switch, "br0", "underlay")
-    pinged, udp, tcp = mesh.everything(lab, stations, 5, 100, 400, "512K")
+    pinged, udp, tcp = mesh.everything(lab, stations, 5, 100, RATE, "512K")
     fragments, bad_fragments = mesh.pings(stations, count=2, size=FRAGMENTED)
     info(f"ping of {FRAGMENTED} bytes: {dict(fragments)}")
     for line in bad_fragments:
