@@ -11,6 +11,7 @@ gw-b in turn:
              second port is deleted under a front end that runs
     queues   the configuration file gets another `lcores`, `stopover reload`: queues of X, of the underlay and of the
              station move to other workers
+    stalls   the guest gets no CPU time for up to 0.2 s, before, while and after it migrates
 
 First, with the same changes, another guest has one vCPU, so it enables one of its port's two pairs. Stations at all
 hosts ping it and send it flows: it must receive everything. At the end, gw-a has no `lcores` any more, and two stations
@@ -19,7 +20,8 @@ on one worker send more and more to the third host, until a queue moves by load.
 Frames that the kernel lost in a cable (`wire_lost`) are no fault of an appliance: they are subtracted from `lost`. Not
 subtracted, but counted, are frames that found the receive ring of an underlay port full (`ring_lost`: its worker did
 not come in time, though the ring has room for RING frames), and those that X did not take from its ring (`ring_full`).
-Only the last part, which sends until workers are at their limit, subtracts `ring_lost`, too.
+Only the last part, which sends until workers are at their limit, subtracts `ring_lost`, too, and `handoff_lost`: frames
+that found the ring to another worker full, which had no CPU time (three workers share two CPUs with the senders).
 
 STOPOVER_MIGRATIONS: number of moves of X. STOPOVER_RATE: datagrams per second of each station.
 """
@@ -36,6 +38,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.guests import guest
+from lib.guests.stalls import Stalls
 from lib.guests.migration import VNI, locks_left, mac, port, reported
 from lib.lab import Failure, fabric, frame_loss, info, until
 from lib.lab.fabric import cidrs, ips
@@ -167,6 +170,7 @@ class Run:
                 until(f"{s.name} reaches {ip}", lambda s=s, ip=ip: s.run(f"ping -c 1 -W 1 {ip}", check=False)[0] == 0, 15)
         self.at = self.moves = self.unreported = 0
         self.outside = {"wire_lost": 0, "ring_lost": 0, "ring_full": 0}
+        self.stalls = Stalls(self.x)
         self.changes = Changes(lab, self.hosts[:2])
 
     def station(self, n, host):
@@ -207,6 +211,7 @@ class Run:
             n: stream.Sender(s, ips(X)[n % 2], stream=100 * n, rate=RATE, tick_us=TICK_US, flows=FLOWS)
             for n, s in enumerate(self.stations, 1)}
         self.began = time.monotonic()
+        self.stalls.start()
         time.sleep(0.5)
 
     def migrate(self):
@@ -244,7 +249,7 @@ class Run:
 
     def end(self):
         """Ends the traffic; returns the figures."""
-        seconds = time.monotonic() - self.began
+        seconds, stalls = time.monotonic() - self.began, self.stalls.stop()
         from_stations = {n: s.stop() for n, s in self.from_stations.items()}
         from_x = {n: s.stop() for n, s in self.from_x.items()}
         got = [self.to_x.tally(by_flow(from_stations)),
@@ -255,9 +260,11 @@ class Run:
             reordered = {f: s["reordered"] for f, s in g["streams"].items()}
             info(f"to {name}: {g['received'] / seconds:.0f} received per second; lost by flow {some(g['lost_of'])}, "
                  f"reordered {some(reordered)}")
+            for line in late(g["streams"], from_stations if name == "X" else from_x):
+                info(f"    {line}")
         skipped = sum(s["skipped"] for s in (*from_stations.values(), *from_x.values()))
         info(f"{skipped} not sent in time by senders without CPU")
-        return {"migrations": self.moves, "frames": total["received"],
+        return {"migrations": self.moves, "stalls": stalls, "frames": total["received"],
                 **{k: total[k] for k in ("lost", "duplicated", "reordered")}, "receiver_overflown": total["overflown"]}
 
     def by_load(self):
@@ -271,6 +278,7 @@ class Run:
             host.cli("reload")
             host.config.pop("lcores", None)
         cables, moved, rate = self.count_from_here(), self.changed()["queue_moves"], LEAST_LOAD
+        handoff = self.handoff_full()
         receiver, senders, sent = stream.Receiver(self.stations[2]), (self.stations[0], self.other), {}
         while (moves := self.changed()["queue_moves"] - moved) == 0 and rate <= MOST_LOAD:
             streams = {len(sent) + n: stream.Sender(s, ips(STATIONS + 2)[n % 2], stream=100 * (len(sent) + n), rate=rate,
@@ -280,9 +288,16 @@ class Run:
             sent |= {n: s.stop() for n, s in streams.items()}
             rate = int(rate * 1.5)
         got = receiver.tally(by_flow(sent))
-        lost = max(0, got["lost"] - sum(self.lost_outside(cables)))
+        handoff = self.handoff_full() - handoff
+        self.outside["handoff_lost"] = handoff
+        lost = max(0, got["lost"] - sum(self.lost_outside(cables)) - handoff)
         return {"load_moves": moves, "load_frames": got["received"], "load_lost": lost,
                 **{f"load_{key}": got[key] for key in ("duplicated", "reordered", "overflown")}}
+
+    def handoff_full(self):
+        """Frames that found the ring to another worker full, at all hosts."""
+        drops = [d for host in self.hosts for d in host.json("show", "drops")]
+        return sum(d["count"] for d in drops if d["reason"] == "handoff_full")
 
     def ring_full(self):
         """Frames that found X's ring full."""
@@ -307,6 +322,17 @@ class Run:
             if places:
                 info(f"    {key}: {places}")
         return sum(on_cables.values()), sum(in_rings.values())
+
+
+def late(streams, senders):
+    """A line for each of the first datagrams that came after a later one, with the time of its sending."""
+    lines = []
+    for flow, counts in streams.items():
+        for sent_us, sequence, overtaken_by in counts["late"]:
+            at = (senders[flow // 100]["began_unix_us"] + sent_us) / 1e6
+            lines.append(f"flow {flow}: {sequence}, sent at {time.strftime('%H:%M:%S', time.gmtime(at))}.{int(at * 1e3) % 1000:03}, "
+                         f"came after {overtaken_by}")
+    return lines
 
 
 def by_flow(senders):
@@ -347,4 +373,4 @@ scenario.main("workers", body,
                             "receiver_overflown", "few", "unreported", "locks_left", "unaccounted",
                             "faulty_drops"],
               must_be_positive=["migrations", "frames", "one_of_two_frames", "ports_added", "ports_deleted",
-                                "queue_moves", "load_frames", *(["load_moves"] if not scenario.SHORT else [])])
+                                "queue_moves", "stalls", "load_frames", *(["load_moves"] if not scenario.SHORT else [])])

@@ -25,6 +25,9 @@ const BATCH: usize = 32;
 /// The most arrivals that `trace` prints, evenly chosen.
 const TRACED: usize = 4_000;
 
+/// Late datagrams of a stream that are remembered.
+const LATE: usize = 16;
+
 /// The longest time between two arrivals, and its beginning.
 #[derive(Debug, Default, Clone, Copy)]
 struct Gap {
@@ -41,14 +44,20 @@ struct Stream {
     last_us: Option<(u64, u64)>,
     gap: Gap,
     longest_us: u64,
+    /// The first that came after a later one: (time of sending, number, number of the later one).
+    late: Vec<(u64, u64, u64)>,
     /// (time, number) of the arrivals in the present period.
     period: VecDeque<(u64, u64)>,
 }
 
 impl Stream {
     fn record(&mut self, Head { sequence, sent_us, .. }: Head, at_us: u64) -> bool {
+        let reordered = self.sequences.reordered;
         if !self.sequences.record(sequence) {
             return false;
+        }
+        if self.sequences.reordered > reordered && self.late.len() < LATE {
+            self.late.push((sent_us, sequence, self.sequences.end - 1));
         }
         if let Some((began_us, sent_before_us)) = self.last_us.replace((at_us, sent_us)) {
             let us = at_us.saturating_sub(began_us);
@@ -77,7 +86,7 @@ impl Stream {
             "received": self.sequences.received, "end": self.sequences.end, "missing": self.sequences.missing(),
             "duplicated": self.sequences.duplicated, "reordered": self.sequences.reordered,
             "in_period": self.period.len(), "gap_us": self.gap.us, "gap_began_us": self.gap.began_us,
-            "late_us": self.gap.late_us, "longest_gap_us": self.longest_us.max(self.gap.us),
+            "late": self.late, "late_us": self.gap.late_us, "longest_gap_us": self.longest_us.max(self.gap.us),
         })
     }
 
@@ -223,6 +232,9 @@ mod tests {
         assert_eq!(report["longest_gap_us"], 28_000);
         assert_eq!((&report["duplicated"], &report["received"]), (&json!(1), &json!(5)));
         assert_eq!(r.streams[&1].trace(), json!([[30_106, 4]]));
+        r.record(&datagram(1, 7), 30_200);
+        r.record(&datagram(1, 6), 30_201);
+        assert_eq!(r.report(9)["streams"]["1"]["late"], json!([[4_200, 6, 7]]));
     }
 
     #[test]

@@ -24,6 +24,8 @@ struct Sent {
     skipped: u64,
     errors: u64,
     us: u64,
+    /// When the clock was 0, in microseconds since 1970.
+    began_unix_us: u64,
 }
 
 impl Sent {
@@ -31,9 +33,15 @@ impl Sent {
         let sent: u64 = self.sent.iter().sum();
         json!({
             "sent": sent, "sent_of": self.sent, "skipped": self.skipped, "errors": self.errors, "us": self.us,
+            "began_unix_us": self.began_unix_us,
         })
         .to_string()
     }
+}
+
+fn unix_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// `send`.
@@ -62,7 +70,7 @@ pub fn job(args: &mut Args) -> anyhow::Result<Job> {
         let mut datagram = vec![0; size];
         let (mut offered, mut tick) = (0, 0);
         let most = (rate * tick_us * MOST_TICKS / 1_000_000).max(1);
-        let mut now = Sent { sent: vec![0; sockets.len()], ..Sent::default() };
+        let mut now = Sent { sent: vec![0; sockets.len()], began_unix_us: unix_us(), ..Sent::default() };
         let mut turns = (0..sockets.len()).cycle();
         while !stopped.load(Relaxed) && seconds.is_none_or(|s| tick * tick_us < s * 1_000_000) {
             let due = rate * clock.as_micros() / 1_000_000;

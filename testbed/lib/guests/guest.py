@@ -202,6 +202,7 @@ class Guest:
         self.lab, self.name, self.mac, self.hardware = lab, name, mac, hardware
         self.machines = 1
         self.machine = Machine(lab, name, 1, vhost, mac, ns, **hardware)
+        self.incoming = None  # the machine to which it migrates
         self.received = b""
 
     @property
@@ -212,8 +213,9 @@ class Guest:
     def target(self, vhost, ns=None, paused=False):
         """A machine at another socket that waits for this guest."""
         self.machines += 1
-        return Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True, paused=paused,
-                       **self.hardware)
+        self.incoming = Machine(self.lab, self.name, self.machines, vhost, self.mac, ns, incoming=True, paused=paused,
+                                **self.hardware)
+        return self.incoming
 
     def begin(self, target, **limits):
         """Begins to migrate to it. `complete` must follow. For `limits` see Qmp.prepare."""
@@ -250,7 +252,7 @@ class Guest:
                     self.received += more
             except BlockingIOError:
                 pass
-        self.machine = machine
+        self.machine, self.incoming = machine, None
 
     def _wait(self, pattern, timeout):
         end = time.monotonic() + timeout

@@ -60,7 +60,7 @@ class Tool:
 class Sender(Tool):
     """A UDP stream of `rate` datagrams per second, in bursts every `tick_us`; or `flows` streams, numbered upwards from
     `stream`, with that rate in total. Counters: sent, sent_of (each flow), skipped (not sent in time, and not
-    numbered), errors, us."""
+    numbered), errors, us, began_unix_us."""
 
     def __init__(self, where, ip, stream, rate, size=64, tick_us=2000, port=PORT, flows=1, cpu=None):
         super().__init__(where, "send", f"send-{stream}", cpu, to=_to(ip, port), stream=stream, rate=rate, size=size,
@@ -69,7 +69,8 @@ class Sender(Tool):
 
 class Receiver(Tool):
     """Receives all streams to a port. Counters per stream: received, end (one more than the highest number), missing,
-    duplicated, reordered; in the period since the last mark: in_period, gap_us (the longest time without an arrival)
+    duplicated, reordered, late (of the first reordered ones: time of sending in microseconds by the sender's clock, number,
+    number of the one that overtook it); in the period since the last mark: in_period, gap_us (the longest time without an arrival)
     and late_us (the most by which such a time exceeds the time between the sendings); longest_gap_us of all periods.
     And overflown: lost at its own socket.
 
