@@ -244,6 +244,11 @@ impl Reading {
 
     fn board(&self, page: &mut Page<'_>) -> fmt::Result {
         let board = &self.board;
+        page.gauge(
+            "board_insecure",
+            "1 if an endpoint of the board is plain TCP: whoever reaches the board may do anything",
+            u32::from(board.insecure),
+        )?;
         page.gauge("board_connected", "1 while the watch of the board runs", u32::from(board.connected))?;
         page.gauge(
             "forwarding",
@@ -352,6 +357,7 @@ mod tests {
             lcores: vec![lcore],
             board: ctl::BoardState {
                 connected: true,
+                insecure: true,
                 revision: 12,
                 checkpoint: Some(ctl::CheckpointState { revision: 11, unix_ms: 1_790_000_000_999 }),
                 ..ctl::BoardState::default()
@@ -401,6 +407,7 @@ mod tests {
             "stopover_hold_free_bytes 4096",
             "stopover_board_connected 1",
             "stopover_board_stale 0",
+            "stopover_board_insecure 1",
             "stopover_checkpoint_failed 0",
             "stopover_checkpoint_revision 11",
             "stopover_checkpoint_timestamp_seconds 1790000000",

@@ -281,6 +281,7 @@ impl Control {
             configured: state.is_some(),
             connected: state.as_ref().is_some_and(|s| s.connected),
             endpoint: state.as_ref().and_then(|s| s.endpoint.as_ref()).map(ToString::to_string),
+            insecure: self.config.plain_board().is_some(),
             revision: self.board.revision(),
             acknowledged: self.board.acknowledged(),
             forwarding: self.forwards(),

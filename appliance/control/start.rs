@@ -101,7 +101,10 @@ fn public_key(config: &Appliance, source: &Source) -> Result<Option<PublicKey>> 
 /// What may become a problem on this machine, for the operator.
 #[must_use]
 pub fn warnings(config: &Appliance) -> Vec<String> {
-    open_files::warning(config).into_iter().collect()
+    let plain = config.plain_board().map(|plain| {
+        format!("insecure: whoever reaches the board at {plain} may do anything; expected https:// or unix:")
+    });
+    open_files::warning(config).into_iter().chain(plain).collect()
 }
 
 /// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `source`: where the

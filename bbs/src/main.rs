@@ -49,6 +49,10 @@ struct Serve {
     /// The folder of the board's credentials, for https.
     #[arg(long, value_name = "FOLDER")]
     tls: Option<PathBuf>,
+    /// Permit --listen http://ADDRESS:PORT, where anyone who reaches the port may do anything. [environment:
+    /// STOPOVER_INSECURE=1]
+    #[arg(long)]
+    insecure: bool,
     /// The store's file, made by `stopover-bbs init`.
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
@@ -66,12 +70,14 @@ fn millis(d: Duration) -> u64 {
 
 impl Serve {
     fn resolve(self) -> anyhow::Result<(ServerConfig, PathBuf)> {
+        let mut insecure = maintain::is_insecure(self.insecure);
         let (mut config, mut store) = match &self.config {
             Some(path) => {
                 let file = stopover_config::bbs::load(path)?;
                 let mut config = ServerConfig::new(file.listen);
                 config.tls = file.tls;
                 config.enrol = file.enrol;
+                insecure |= file.insecure;
                 config.unix = file.unix;
                 config.metrics = file.metrics;
                 config.heartbeat = file.heartbeat;
@@ -87,6 +93,9 @@ impl Serve {
             }
             None => (ServerConfig::new(Vec::new()), None),
         };
+        for endpoint in &self.listen {
+            endpoint.require_secure("--listen", insecure).map_err(anyhow::Error::msg)?;
+        }
         if !self.listen.is_empty() {
             config.listen = self.listen;
         }

@@ -53,6 +53,9 @@ pub struct Backup {
     /// The folder of an operator's credentials, for a board at https. [environment: STOPOVER_TLS]
     #[arg(long, value_name = "FOLDER")]
     tls: Option<PathBuf>,
+    /// Permit --board http://ADDRESS:PORT. [environment: STOPOVER_INSECURE=1]
+    #[arg(long)]
+    insecure: bool,
     /// The backup. There must be no such file.
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
@@ -70,6 +73,11 @@ pub struct Restore {
     replace: bool,
 }
 
+/// Whether plain TCP is permitted, by an option or by the environment.
+pub fn is_insecure(option: bool) -> bool {
+    stopover_config::is_insecure(option, std::env::var_os("STOPOVER_INSECURE").as_deref())
+}
+
 /// Makes a new, empty board.
 pub fn init(which: Which) -> anyhow::Result<()> {
     let path = which.store()?;
@@ -81,10 +89,12 @@ pub fn init(which: Which) -> anyhow::Result<()> {
 /// Copies the store of a running board.
 pub fn backup(backup: Backup) -> anyhow::Result<()> {
     let file = backup.config.as_deref().map(stopover_config::bbs::load).transpose()?;
+    let insecure = is_insecure(backup.insecure) || file.as_ref().is_some_and(|file| file.insecure);
     let listen = file.and_then(|file| file.listen.into_iter().next());
     let Some(board) = backup.board.or(listen) else {
         bail!("no board; expected a configuration FILE or `--board ENDPOINT`");
     };
+    board.require_secure("--board", insecure).map_err(anyhow::Error::msg)?;
     let folder = backup.tls.or_else(|| std::env::var_os("STOPOVER_TLS").map(PathBuf::from));
     let tls = folder.as_deref().map(ClientTls::load).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;

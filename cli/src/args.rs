@@ -29,6 +29,9 @@ pub struct Cli {
     /// Folder of your credentials, for a board at https.
     #[arg(long, global = true, value_name = "FOLDER")]
     pub tls: Option<PathBuf>,
+    /// Permit a board at http, where anyone who reaches its port may do anything.
+    #[arg(long, global = true)]
+    pub insecure: bool,
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -37,7 +40,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const ENVIRONMENT: &str = "Environment:\n  STOPOVER_CTL    used when --ctl is not given\n  STOPOVER_BOARD  used when --board is not given\n  STOPOVER_TLS    used when --tls is not given";
+const ENVIRONMENT: &str = "Environment:\n  STOPOVER_CTL    used when --ctl is not given\n  STOPOVER_BOARD  used when --board is not given\n  STOPOVER_TLS    used when --tls is not given\n  STOPOVER_INSECURE=1  as --insecure";
 
 /// The first word.
 #[derive(Debug, Subcommand)]

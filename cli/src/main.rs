@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let environment = Environment::from_process().with_tls(cli.tls.as_deref());
+    let environment = Environment::from_process().with_options(cli.tls.as_deref(), cli.insecure);
     let result = runtime.block_on(run(cli, &environment));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -37,7 +37,7 @@ impl From<BoardError> for Failure {
     fn from(e: BoardError) -> Self {
         match e {
             BoardError::Unreachable(_) => {
-                Self::Message(format!("{e}; start the board, or give --board http://host:port"))
+                Self::Message(format!("{e}; start the board, or give --board https://host:port"))
             }
             _ => Self::Message(e.to_string()),
         }

@@ -20,6 +20,8 @@ pub struct Environment {
     pub board: Option<OsString>,
     /// `STOPOVER_TLS`, or `--tls`.
     pub tls: Option<PathBuf>,
+    /// `STOPOVER_INSECURE=1`, or `--insecure`.
+    pub insecure: bool,
     /// Default directory of the appliances' sockets.
     pub run: PathBuf,
 }
@@ -32,13 +34,14 @@ impl Environment {
             ctl: var("STOPOVER_CTL"),
             board: var("STOPOVER_BOARD"),
             tls: var("STOPOVER_TLS").map(PathBuf::from),
+            insecure: stopover_config::is_insecure(false, var("STOPOVER_INSECURE").as_deref()),
             run: "/run/stopover".into(),
         }
     }
 
-    /// The same with the folder of an option, which overrides that of the environment.
-    pub fn with_tls(self, folder: Option<&Path>) -> Self {
-        Self { tls: folder.map(Path::to_owned).or(self.tls), ..self }
+    /// The same with options, which override what the environment has.
+    pub fn with_options(self, tls: Option<&Path>, insecure: bool) -> Self {
+        Self { tls: tls.map(Path::to_owned).or(self.tls), insecure: insecure || self.insecure, ..self }
     }
 }
 
@@ -121,6 +124,8 @@ fn only_socket(run: &Path) -> Result<PathBuf, String> {
 /// The board meant.
 pub fn board(board: Option<&Endpoint>, env: &Environment) -> Result<BoardAddress, Failure> {
     let endpoint = board.map_or_else(|| board_of(env), |endpoint| Ok(endpoint.clone()))?;
+    let at = if board.is_some() { "--board" } else { "STOPOVER_BOARD" };
+    endpoint.require_secure(at, env.insecure).map_err(Failure::Message)?;
     if !matches!(endpoint, Endpoint::Tls { .. }) {
         return Ok(endpoint.into());
     }
@@ -153,7 +158,7 @@ mod tests {
 
     fn env(ctl: &str, board: &str) -> Environment {
         let var = |s: &str| Some(OsString::from(s)).filter(|s| !s.is_empty());
-        Environment { ctl: var(ctl), board: var(board), tls: None, run: "/absent".into() }
+        Environment { ctl: var(ctl), board: var(board), tls: None, insecure: true, run: "/absent".into() }
     }
 
     fn message<T: std::fmt::Debug>(r: Result<T, Failure>) -> String {
@@ -196,6 +201,21 @@ mod tests {
     }
 
     #[test]
+    fn a_board_at_plain_tcp_needs_a_permission() {
+        let secure = Environment { insecure: false, ..env("", "http://env:1") };
+        assert!(
+            message(super::board(None, &secure))
+                .starts_with("STOPOVER_BOARD: found http://env:1, which is plain")
+        );
+        let option: Endpoint = "http://b:1".parse().unwrap();
+        assert!(
+            message(super::board(Some(&option), &secure))
+                .starts_with("--board: found http://b:1, which is plain")
+        );
+        assert!(super::board(Some(&option), &secure.with_options(None, true)).is_ok());
+    }
+
+    #[test]
     fn a_board_with_tls_needs_credentials() {
         let board: Endpoint = "https://b:1".parse().unwrap();
         let none = env("", "");
@@ -203,7 +223,7 @@ mod tests {
             message(super::board(Some(&board), &none)),
             "found https://b:1 without credentials; expected --tls or STOPOVER_TLS; hint: give the folder of your credentials"
         );
-        let absent = none.with_tls(Some(Path::new("/absent")));
+        let absent = none.with_options(Some(Path::new("/absent")), false);
         assert!(
             message(super::board(Some(&board), &absent)).starts_with("/absent/ca.pem: found No such file")
         );

@@ -66,6 +66,8 @@ pub struct Bbs {
     pub tls: Option<PathBuf>,
     /// Where newcomers get their certificates, if anywhere.
     pub enrol: Option<Enrol>,
+    /// It may listen at `http://`.
+    pub insecure: bool,
     /// Who is what on Unix sockets.
     pub unix: UnixUsers,
     /// The store's file, absolute.
@@ -94,6 +96,8 @@ struct RawBbs {
     listen: Vec<String>,
     tls: Option<String>,
     enrol: Option<RawEnrol>,
+    #[serde(default)]
+    insecure: bool,
     #[serde(default)]
     unix: RawUsers,
     store: String,
@@ -143,10 +147,12 @@ fn validate(raw: RawBbs) -> Checked<Bbs> {
     let tls = raw.tls.map(|s| read::absolute("tls", &s)).transpose()?;
     read::needs_credentials("listen", &listen, tls.as_ref())?;
     let enrol = raw.enrol.map(|raw| enrol(&raw, &listen, tls.as_ref())).transpose()?;
+    read::needs_insecure("listen", &listen, raw.insecure)?;
     Ok(Bbs {
         listen,
         tls,
         enrol,
+        insecure: raw.insecure,
         unix: UnixUsers {
             operators: users("unix.operators", &raw.unix.operators)?,
             observers: users("unix.observers", &raw.unix.observers)?,
@@ -318,6 +324,18 @@ mod tests {
         assert!(
             e.unwrap_err().contains("enrol: found no `tls`; expected a folder of the board's credentials")
         );
+    }
+
+    #[test]
+    fn an_http_endpoint_needs_insecure() {
+        let at = "listen: [\"unix:/b\", \"http://0.0.0.0:1\"], store: \"/x\"";
+        let b = check(&format!("({at}, insecure: true)")).unwrap();
+        assert!(b.insecure && b.listen[1].is_plain());
+        for text in [format!("({at})"), format!("({at}, insecure: false)")] {
+            let expected = "b.ron:1:22: listen[1]: found http://0.0.0.0:1, which is plain TCP; expected `https://host:port` or \
+                            `unix:/absolute/path`; hint: `insecure: true` permits it, in a network that nobody else reaches";
+            assert_eq!(check(&text).unwrap_err(), expected);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! `unix:/path`.
 
 use serde::{Serialize, Serializer};
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{ffi::OsStr, fmt, path::PathBuf, str::FromStr};
 
 /// Longest path a Unix socket address holds (`sun_path` less its final NUL, unix(7)).
 pub(crate) const MAX_SOCKET_PATH: usize = 107;
@@ -31,6 +31,34 @@ pub enum Endpoint {
 /// The form of an endpoint, for messages.
 pub(crate) const EXPECTED: &str =
     "`https://host:port` (IPv6 in brackets), `unix:/absolute/path` or `http://host:port`";
+
+/// What stands in place of a plain endpoint, for messages.
+pub(crate) const EXPECTED_SECURE: &str = "`https://host:port` or `unix:/absolute/path`";
+
+impl Endpoint {
+    /// Nothing protects it, and nobody who calls there proves who it is.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self, Self::Tcp { .. })
+    }
+
+    /// Refuses a plain one that stands at `at` of a command line or of the environment.
+    pub fn require_secure(&self, at: &str, insecure: bool) -> Result<(), String> {
+        if insecure || !self.is_plain() {
+            return Ok(());
+        }
+        Err(format!(
+            "{at}: found {self}, which is plain TCP; expected {EXPECTED_SECURE}; hint: --insecure or STOPOVER_INSECURE=1 \
+             permits it, in a network that nobody else reaches"
+        ))
+    }
+}
+
+/// Whether plain TCP is permitted: by an option, or by `STOPOVER_INSECURE=1` of the environment.
+#[must_use]
+pub fn is_insecure(option: bool, variable: Option<&OsStr>) -> bool {
+    option || variable.is_some_and(|value| value == "1")
+}
 
 impl FromStr for Endpoint {
     type Err = String;
@@ -116,6 +144,29 @@ mod tests {
         }
         assert_eq!("unix:///run/x".parse::<Endpoint>().unwrap(), Endpoint::Unix("/run/x".into()));
         assert_eq!("http://h:1/".parse::<Endpoint>().unwrap().to_string(), "http://h:1");
+    }
+
+    #[test]
+    fn a_plain_endpoint_needs_a_permission() {
+        let plain: Endpoint = "http://10.9.0.1:7480".parse().unwrap();
+        let e = plain.require_secure("--board", is_insecure(false, None)).unwrap_err();
+        assert_eq!(
+            e,
+            "--board: found http://10.9.0.1:7480, which is plain TCP; expected `https://host:port` or \
+             `unix:/absolute/path`; hint: --insecure or STOPOVER_INSECURE=1 permits it, in a network that nobody else reaches"
+        );
+        for (option, variable, permitted) in [
+            (true, None, true),
+            (false, Some("1"), true),
+            (false, Some("0"), false),
+            (false, Some(""), false),
+        ] {
+            let insecure = is_insecure(option, variable.map(OsStr::new));
+            assert_eq!(plain.require_secure("--board", insecure).is_ok(), permitted, "{option} {variable:?}");
+        }
+        for secure in ["https://10.9.0.1:7480", "unix:/run/x"] {
+            assert_eq!(secure.parse::<Endpoint>().unwrap().require_secure("--board", false), Ok(()));
+        }
     }
 
     #[test]

@@ -22,5 +22,5 @@ mod locate;
 mod read;
 mod text;
 
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, is_insecure};
 pub use error::{ConfigError, Position};

@@ -184,6 +184,19 @@ pub(crate) fn needs_credentials(at: &str, endpoints: &[Endpoint], tls: Option<&P
     }
 }
 
+/// A plain endpoint needs `insecure: true`.
+pub(crate) fn needs_insecure(at: &str, endpoints: &[Endpoint], insecure: bool) -> Checked<()> {
+    match endpoints.iter().enumerate().find(|(_, endpoint)| endpoint.is_plain()) {
+        Some((i, endpoint)) if !insecure => Err(fault(
+            format!("{at}[{i}]"),
+            format!("{endpoint}, which is plain TCP"),
+            endpoint::EXPECTED_SECURE,
+            "`insecure: true` permits it, in a network that nobody else reaches",
+        )),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn socket_addr(at: &str, s: &str) -> Checked<SocketAddr> {
     s.parse::<SocketAddr>().ok().filter(|a| a.port() != 0).ok_or_else(|| {
         fault(at, format!("`{s}`"), "an address and port", "write it as 127.0.0.1:9481 or [::1]:9481")

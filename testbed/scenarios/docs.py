@@ -232,7 +232,7 @@ class Docs:
         self.appliance = Process(self.lab, "hv-a", argv, ns=self.host)
         self.ctl = self.run_dir / "hv-a.sock"
         self.appliance.wait_line("hv-a is running", timeout=30)
-        self.env = {"STOPOVER_CTL": str(self.ctl), "STOPOVER_BOARD": "http://192.0.2.10:7480"}
+        self.env = {"STOPOVER_CTL": str(self.ctl), "STOPOVER_BOARD": "http://192.0.2.10:7480", "STOPOVER_INSECURE": "1"}
         for line in ("host add hv-b --vtep 10.0.0.3", f"node add {VNI} {FAR_VM} hv-b --ip 192.168.0.2"):
             self.run_checked(f"stopover {line}")
         end = time.monotonic() + 10
@@ -344,7 +344,7 @@ class Docs:
         self.output("stopover host delete far --cascade")
         self.run_checked("stopover host add hv-b --vtep 10.0.0.3")
         conf = self.folder / "libvirt.conf"
-        conf.write_text(f"STOPOVER_BOARD={self.env['STOPOVER_BOARD']}\nSTOPOVER_HOST=hv-b\n"
+        conf.write_text(f"STOPOVER_BOARD={self.env['STOPOVER_BOARD']}\nSTOPOVER_INSECURE=1\nSTOPOVER_HOST=hv-b\n"
                         f"stopover_nodes() {{ echo {VNI}/{VM}; }}\n")
         bin_dir = doc_samples.program("stopover").parent
         env = {"STOPOVER_CONF": str(conf), "PATH": f"{bin_dir}:{os.environ['PATH']}"}

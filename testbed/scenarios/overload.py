@@ -51,7 +51,7 @@ class Board:
         config, fifo = lab.dir / "bbs.ron", lab.dir / "log.fifo"
         config.write_text(ron.dumps({
             "listen": [f"http://{self.address}", f"unix:{self.socket}"], "store": f"{lab.dir}/bbs.redb",
-            "metrics": self.metrics, "limits": LIMITS}) + "\n")
+            "metrics": self.metrics, "insecure": True, "limits": LIMITS}) + "\n")
         sh(program("stopover-bbs"), "init", config)
         os.mkfifo(fifo)
         self.unread = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)

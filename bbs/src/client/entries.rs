@@ -28,6 +28,8 @@ pub struct BoardInfo {
     pub lease_ms: u64,
     /// Version of the program.
     pub version: String,
+    /// It listens at plain TCP: whoever reaches the port may do anything.
+    pub insecure: bool,
     /// Why the board takes no writes now, if it does not.
     pub read_only: Option<String>,
 }

@@ -114,6 +114,7 @@ impl Operator {
             watchers: m.watchers,
             lease_ms: m.lease_ms,
             version: m.version,
+            insecure: m.insecure,
             read_only: Some(m.read_only).filter(|why| !why.is_empty()),
         })
     }

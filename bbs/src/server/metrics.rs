@@ -48,6 +48,8 @@ pub struct Metrics {
     newcomers: Family<LabelSet, Counter>,
     /// Open connections with TLS.
     pub(super) tls_connections: Number,
+    /// 1 while it listens at plain TCP.
+    pub(super) insecure: Number,
     read_only: Number,
     free_bytes: Number,
     /// Snapshots sent because a watcher was too slow.
@@ -107,6 +109,7 @@ impl Default for Metrics {
             limited,
             // 100 µs to 6.6 s.
             transaction_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 17)),
+            insecure: Number::default(),
             read_only: Number::default(),
             free_bytes: Number::default(),
             resyncs: Counter::default(),
@@ -211,6 +214,9 @@ impl Metrics {
         r.register("enrolments", help, self.newcomers.clone());
         r.register("tls_connections", "Open connections with TLS", self.tls_connections.clone());
         r.register("limited", "Calls and connections beyond a limit, by limit", self.limited.clone());
+        let help =
+            "1 while the board listens at plain TCP, where anyone who reaches the port may do anything";
+        r.register("insecure", help, self.insecure.clone());
         let transactions = self.transaction_seconds.clone();
         r.register_with_unit("transaction", "Duration of store transactions", Unit::Seconds, transactions);
         let help = "1 while the board takes no writes: its disk is full, or a record is unreadable";

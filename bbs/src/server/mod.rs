@@ -182,6 +182,8 @@ impl Server {
         }
         let newcomers = enrol::listen(config.enrol).await?;
         let metrics_listener = listen_for_scrapes(config.metrics).await?;
+        let insecure = endpoints.iter().any(Endpoint::is_plain);
+        metrics.insecure.set(u64::from(insecure));
         let watchers = Arc::new(Watchers::default());
         let started = engine::start(
             store.clone(),
@@ -209,6 +211,7 @@ impl Server {
             lease: config.lease,
             heartbeat: config.heartbeat,
             backlog: config.watcher_backlog as u64,
+            insecure,
             stopping: stopping.clone(),
         };
         let mut tasks = JoinSet::new();
@@ -223,9 +226,7 @@ impl Server {
             let stopped = wait_for_stop(stopping);
             tasks.spawn(async move { Ok(metrics::serve(listener, metrics, watchers, stopped).await?) });
         }
-        for endpoint in &endpoints {
-            log::info!("listening on {endpoint}");
-        }
+        log_listening(&endpoints);
         Ok(Self { endpoints, enrol, metrics: metrics_address, stop, failed, tasks, sockets, thread })
     }
 
@@ -280,6 +281,15 @@ impl Server {
         }
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+fn log_listening(endpoints: &[Endpoint]) {
+    for endpoint in endpoints {
+        log::info!("listening on {endpoint}");
+    }
+    if let Some(plain) = endpoints.iter().find(|endpoint| endpoint.is_plain()) {
+        log::warn!("insecure: whoever reaches {plain} may do anything; expected https:// or unix:");
     }
 }
 

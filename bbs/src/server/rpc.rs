@@ -35,6 +35,8 @@ pub(super) struct Rpc {
     pub heartbeat: Duration,
     /// Changes by which a watcher may be behind.
     pub backlog: u64,
+    /// It listens at plain TCP.
+    pub insecure: bool,
     pub stopping: signal::Receiver<bool>,
 }
 

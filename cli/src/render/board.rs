@@ -31,9 +31,10 @@ pub fn board(view: &BoardView) -> String {
             w.resyncs.to_string(),
         ]);
     }
+    let insecure = if i.insecure { super::tables::INSECURE } else { "" };
     let read_only = i.read_only.as_ref().map_or_else(String::new, |why| format!("{why}\n"));
     format!(
-        "board {} runs stopover {}\n{read_only}revision {}, watches resume from {}\n{} hosts, {} networks, {} nodes, {} members; hosts may be silent for {} ms\n\n{t}",
+        "board {} runs stopover {}\n{insecure}{read_only}revision {}, watches resume from {}\n{} hosts, {} networks, {} nodes, {} members; hosts may be silent for {} ms\n\n{t}",
         i.board_id,
         i.version,
         i.revision,
@@ -283,6 +284,7 @@ VNI  MAC                IPS  HOST  DECLARED-BY  GENERATION
             watchers: 1,
             lease_ms: 5000,
             version: "0.1.0".into(),
+            insecure: true,
             read_only: None,
         };
         let watcher = WatcherEntry {
@@ -299,6 +301,7 @@ VNI  MAC                IPS  HOST  DECLARED-BY  GENERATION
             board(&BoardView { info, watching: vec![watcher] }),
             "\
 board 00ff runs stopover 0.1.0
+insecure: plain TCP, whoever reaches the board may do anything
 revision 12, watches resume from 3
 2 hosts, 1 networks, 4 nodes, 2 members; hosts may be silent for 5000 ms
 

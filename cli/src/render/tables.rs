@@ -96,6 +96,9 @@ pub fn networks(rows: &[NetworkRow]) -> String {
     t.to_string()
 }
 
+/// The line about plain TCP in each status.
+pub(super) const INSECURE: &str = "insecure: plain TCP, whoever reaches the board may do anything\n";
+
 /// `show board`
 pub fn board_state(b: &BoardState) -> String {
     if !b.configured {
@@ -106,6 +109,9 @@ pub fn board_state(b: &BoardState) -> String {
     // Writing to a String cannot fail.
     let mut s = format!("{state} {endpoint} for {} s\n", b.since_s);
     let _ = writeln!(s, "revision {}, in force on every lcore {}", b.revision, b.acknowledged);
+    if b.insecure {
+        s += INSECURE;
+    }
     if !b.forwarding {
         s += "nothing is forwarded before the first snapshot\n";
     }
@@ -234,6 +240,7 @@ VNI  NAME  FLOOD                   MTU  NODES  IPS  PORTS    MEMBERS
             configured: true,
             connected: false,
             endpoint: Some("http://10.9.0.1:7480".into()),
+            insecure: false,
             revision: 40,
             acknowledged: 39,
             since_s: 12,
@@ -265,13 +272,14 @@ VNI  REFUSED-MAC        WHY
 "
         );
         (b.forwarding, b.other_board, b.stale_ms) = (false, Some("0b".into()), Some(4200));
-        (b.stale, b.checkpoint_error) = (true, Some("no room".into()));
+        (b.insecure, b.stale, b.checkpoint_error) = (true, true, Some("no room".into()));
         b.refused.clear();
         assert_eq!(
             board_state(&b),
             "\
 not connected to http://10.9.0.1:7480 for 12 s
 revision 40, in force on every lcore 39
+insecure: plain TCP, whoever reaches the board may do anything
 nothing is forwarded before the first snapshot
 stale: forwarding by a checkpoint that the board has not confirmed
 no checkpoint can be written: no room

@@ -72,6 +72,8 @@ pub struct Appliance {
     pub truth: Truth,
     /// The folder of this host's credentials, absolute; there is one if the board is at `https://`.
     pub tls: Option<PathBuf>,
+    /// The board may be at `http://`.
+    pub insecure: bool,
     /// Unix socket of the control API, absolute.
     pub ctl: PathBuf,
     /// Where Prometheus scrapes, if anywhere.
@@ -311,6 +313,15 @@ pub fn parse(text: &str, origin: &Path) -> Result<Appliance, ConfigError> {
 }
 
 impl Appliance {
+    /// An endpoint of the board that is plain TCP, if there is one.
+    #[must_use]
+    pub fn plain_board(&self) -> Option<&Endpoint> {
+        match &self.truth {
+            Truth::Board(endpoints) => endpoints.iter().find(|endpoint| endpoint.is_plain()),
+            Truth::Declared(_) => None,
+        }
+    }
+
     /// Receive queues by worker lcore: as configured, otherwise spread over `workers`. Each queue that the configuration
     /// does not name goes to the lcore that has the fewest of those that are near to its port, or of all if none is.
     /// `is_near`: whether an lcore is on the socket of the port with this index. Empty when there are no workers.

@@ -21,6 +21,8 @@ pub(super) struct Appliance {
     pub idle: Option<Idle>,
     pub board: Option<Vec<String>>,
     pub tls: Option<String>,
+    #[serde(default)]
+    pub insecure: bool,
     pub declared: Option<Declared>,
     pub ctl: Option<String>,
     pub metrics: Option<String>,

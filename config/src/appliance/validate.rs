@@ -45,6 +45,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
     let tls = raw.tls.map(|s| read::absolute("tls", &s)).transpose()?;
     if let Truth::Board(endpoints) = &truth {
         read::needs_credentials("board", endpoints, tls.as_ref())?;
+        read::needs_insecure("board", endpoints, raw.insecure)?;
     }
     let (mbufs, mbcache) = pool(raw.mbufs, raw.mbcache)?;
     Ok(Appliance {
@@ -68,6 +69,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         },
         truth,
         tls,
+        insecure: raw.insecure,
         metrics: raw.metrics.map(|s| read::socket_addr("metrics", &s)).transpose()?,
         max_network_stations: read::number(
             "max_network_stations",
@@ -123,7 +125,7 @@ fn truth(
             "",
             "neither `board` nor `declared`",
             "one of the two",
-            "add board: [\"http://host:7480\"], or declared: () to work without a board",
+            "add board: [\"https://host:7480\"], or declared: () to work without a board",
         )),
     }
 }
@@ -297,7 +299,7 @@ fn endpoints(board: &[String]) -> Checked<Vec<crate::Endpoint>> {
             "board",
             "no endpoint",
             "at least one",
-            "add for example \"http://10.9.0.1:7480\", or use declared: () to work without a board",
+            "add for example \"https://10.9.0.1:7480\", or use declared: () to work without a board",
         ));
     }
     Ok(endpoints)

@@ -13,7 +13,7 @@ const GOOD: &str = r#"(
     name: "gw-a",
     eal: ["-l", "0-2", "--no-pci"],
     vdevs: ["net_af_packet0,iface=ul0", "net_vhost0,iface=/run/vm1.sock", "net_vhost1,iface=/run/vm2.sock", "net_tap0"],
-    board: ["http://10.9.0.1:7480"],
+    board: ["http://10.9.0.1:7480"], insecure: true,
     ports: [
         (name: "ul0", device: "net_af_packet0", rxq: 2, role: underlay(addresses: ["10.0.0.1/24"])),
         (name: "vm1", device: "net_vhost0", role: vif(vni: 100, mac: "52:54:00:00:00:01", addresses: ["192.168.0.1"])),

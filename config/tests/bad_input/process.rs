@@ -17,7 +17,7 @@ pub const CASES: &[Case] = &[
     (
         "    board:",
         "    bord:",
-        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `tls`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `checkpoint_s`, `migration`, `ports`, `lcores`; hint: did you mean `board`?",
+        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `tls`, `insecure`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `checkpoint_s`, `migration`, `ports`, `lcores`; hint: did you mean `board`?",
     ),
     (
         "role: underlay(",
@@ -134,7 +134,12 @@ pub const CASES: &[Case] = &[
     (
         "board: [\"http://10.9.0.1:7480\"],",
         "",
-        "gw.ron:1:1: found neither `board` nor `declared`; expected one of the two; hint: add board: [\"http://host:7480\"], or declared: () to work without a board",
+        "gw.ron:1:1: found neither `board` nor `declared`; expected one of the two; hint: add board: [\"https://host:7480\"], or declared: () to work without a board",
+    ),
+    (
+        "insecure: true",
+        "insecure: false",
+        "gw.ron:5:13: board[0]: found http://10.9.0.1:7480, which is plain TCP; expected `https://host:port` or `unix:/absolute/path`; hint: `insecure: true` permits it, in a network that nobody else reaches",
     ),
     (
         "board: [\"http://10.9.0.1:7480\"],",
@@ -144,7 +149,7 @@ pub const CASES: &[Case] = &[
     (
         "board: [\"http://10.9.0.1:7480\"],",
         "board: [],",
-        "gw.ron:5:12: board: found no endpoint; expected at least one; hint: add for example \"http://10.9.0.1:7480\", or use declared: () to work without a board",
+        "gw.ron:5:12: board: found no endpoint; expected at least one; hint: add for example \"https://10.9.0.1:7480\", or use declared: () to work without a board",
     ),
     (
         "\"http://10.9.0.1:7480\"",

@@ -87,8 +87,10 @@ impl Made {
             text.push_str("},\n");
         }
         match r.below(4) {
-            0 => text.push_str("board: [\"http://10.9.0.1:7480\"],\n"),
-            1 => text.push_str("board: [\"unix:/run/bbs.sock\", \"http://10.9.0.1:7480\"],\n"),
+            0 => text.push_str("board: [\"http://10.9.0.1:7480\"], insecure: true,\n"),
+            1 => {
+                text.push_str("board: [\"unix:/run/bbs.sock\", \"http://10.9.0.1:7480\"], insecure: true,\n")
+            }
             _ => text.push_str(&self.declared(&mut r)),
         }
         text + ")"

@@ -38,6 +38,7 @@ const SETTINGS: &[Case] = &[
     ),
     ("\"gw-a\"", "\"gw-b\", ctl: \"/run/stopover/gw-a.sock\"", "`name` changes from gw-a to gw-b", RESTART),
     ("\"0-2\"", "\"0-3\"", "`eal` changes from [-l 0-2] to [-l 0-3]", RESTART),
+    ("burst: 32", "burst: 32, insecure: true", "`insecure` changes from false to true", RESTART),
     ("burst: 32", "burst: 64", "`burst` changes from 32 to 64", RESTART),
     ("rxd: 512", "rxd: 256", "`rxd` changes from 512 to 256", RESTART),
     ("txd: 512", "txd: 256", "`txd` changes from 512 to 256", RESTART),
@@ -290,7 +291,7 @@ fn several_lines() {
     );
     let declared = &GOOD[GOOD.find("declared:").unwrap()..GOOD.find("    ports:").unwrap()];
     assert_eq!(
-        after(&[(declared, "board: [\"http://10.9.0.1:7480\"],")]),
-        ["`board` changes from none (declared) to http://10.9.0.1:7480 (needs a restart)"]
+        after(&[(declared, "board: [\"unix:/run/bbs.sock\"],")]),
+        ["`board` changes from none (declared) to unix:/run/bbs.sock (needs a restart)"]
     );
 }

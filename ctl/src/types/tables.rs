@@ -182,6 +182,8 @@ pub struct BoardState {
     pub connected: bool,
     /// Endpoint in use or tried last.
     pub endpoint: Option<String>,
+    /// An endpoint of the board is plain TCP: whoever reaches the board may do anything.
+    pub insecure: bool,
     /// Revision received from the board.
     pub revision: u64,
     /// Revision every lcore forwards by; acknowledged to the board.

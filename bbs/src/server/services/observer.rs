@@ -38,6 +38,7 @@ impl v1::observer_service_server::ObserverService for Rpc {
             lease_ms: millis(self.lease),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             run_id: self.lineage.run().map_or_else(Vec::new, |run| run.into()),
+            insecure: self.insecure,
             read_only: self.read_only.borrow().clone().unwrap_or_default(),
         }))
     }

@@ -34,6 +34,8 @@ pub enum Setting {
     Board(Option<Vec<Endpoint>>),
     /// `tls`
     Tls(Option<PathBuf>),
+    /// `insecure`
+    Insecure(bool),
     /// `ctl`
     Ctl(PathBuf),
     /// `metrics`
@@ -72,6 +74,7 @@ impl Setting {
             Self::Idle(_) => "idle",
             Self::Board(_) => "board",
             Self::Tls(_) => "tls",
+            Self::Insecure(_) => "insecure",
             Self::Ctl(_) => "ctl",
             Self::Metrics(_) => "metrics",
             Self::MaxNetworkStations(_) => "max_network_stations",
@@ -102,6 +105,7 @@ impl Setting {
             Self::Board(None) => "none (declared)".to_owned(),
             Self::Board(Some(endpoints)) => text::list(endpoints),
             Self::Tls(folder) => text::or(folder.as_ref().map(|folder| folder.display()), "none"),
+            Self::Insecure(is) => is.to_string(),
             Self::Ctl(path) => path.display().to_string(),
             Self::Metrics(address) => text::or(*address, "none"),
             Self::StaleMs(n)
@@ -131,6 +135,7 @@ impl Setting {
             | Self::Idle(_)
             | Self::Board(_)
             | Self::Tls(_)
+            | Self::Insecure(_)
             | Self::Ctl(_)
             | Self::Metrics(_)
             | Self::HoldBytes(_)
@@ -154,6 +159,7 @@ impl Setting {
             Self::Board(None) => to.truth = Truth::Declared(Arc::default()),
             Self::Board(Some(endpoints)) => to.truth = Truth::Board(endpoints.clone()),
             Self::Tls(folder) => to.tls.clone_from(folder),
+            Self::Insecure(is) => to.insecure = *is,
             Self::Ctl(path) => to.ctl.clone_from(path),
             Self::Metrics(address) => to.metrics = *address,
             Self::MaxNetworkStations(n) => to.max_network_stations = *n,
@@ -184,6 +190,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         idle,
         truth,
         tls,
+        insecure,
         ctl,
         metrics,
         max_network_stations,
@@ -211,6 +218,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         Setting::Idle(*idle),
         Setting::Board(board),
         Setting::Tls(tls.clone()),
+        Setting::Insecure(*insecure),
         Setting::Ctl(ctl.clone()),
         Setting::Metrics(*metrics),
         Setting::MaxNetworkStations(*max_network_stations),
