@@ -51,3 +51,26 @@ folder = here / "corpus" / "config"
 folder.mkdir(parents=True, exist_ok=True)
 for example in sorted((here.parent / "examples").rglob("*.ron")):
     (folder / "-".join(example.relative_to(here.parent / "examples").parts)).write_bytes(example.read_bytes())
+
+# Datagrams of the tunnel's port: one of each kind, and what is almost one.
+ESP = bytes.fromhex("c010000500000007000000010000000700010203040506070809101112131415")
+folder = here / "corpus" / "datagram"
+folder.mkdir(parents=True, exist_ok=True)
+for name, datagram in {
+    "vxlan": frames["vxlan4"][42:],
+    "vxlan_short": b"\x08\0\0\0\0\0\x07",
+    "handshake": bytes(4) + b"\x01" * 60,
+    "stun": bytes.fromhex("000100002112a442") + b"\x05" * 12,
+    "stun_cookie": bytes.fromhex("000100002112a443") + b"\x05" * 12,
+    "relayed": bytes.fromhex("4001000401020304"),
+    "channel_beyond": bytes.fromhex("5001000401020304"),
+    "keepalive": b"\xff",
+    "empty": b"",
+    "esp": ESP + bytes(16) + bytes.fromhex("0102021101020304"),
+    "esp_short": ESP[:32],
+    "esp_unaligned": ESP + bytes(15),
+    "trailer_udp": bytes.fromhex("c0100005070101 11".replace(" ", "")),
+    "trailer_dummy": bytes.fromhex("010203033b"),
+    "trailer_long": bytes.fromhex("0102ff11"),
+}.items():
+    (folder / name).write_bytes(datagram)

@@ -33,6 +33,7 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "stopover-lockfree", uses: &[] },
     crates::Rule { package: "stopover-logging", uses: &[] },
     crates::Rule { package: "stopover-net", uses: &[] },
+    crates::Rule { package: "stopover-tunnel", uses: &["stopover-net"] },
     crates::Rule { package: "stopover-pki", uses: &["stopover-config", "stopover-net"] },
     // Tools and tests, which nothing else uses.
     crates::Rule {
@@ -42,7 +43,7 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "stopover-checks", uses: &[] },
     crates::Rule {
         package: "stopover-fuzz",
-        uses: &["stopover-bbs", "stopover-config", "stopover-net", "stopover-pki"],
+        uses: &["stopover-bbs", "stopover-config", "stopover-net", "stopover-pki", "stopover-tunnel"],
     },
     crates::Rule { package: "stopover-front-ends", uses: &["stopover-guest-tools"] },
     crates::Rule { package: "stopover-guest-tools", uses: &[] },
@@ -361,9 +362,17 @@ const SPLIT: &[&str] = &["control", "lcore", "migration", "tables"];
 #[test]
 fn no_modules_of_a_crate_use_each_other_in_a_circle() {
     let mut found = Vec::new();
-    for folder in
-        ["appliance", "bbs/src", "cli/src", "config/src", "ctl/src", "ffi/src", "lockfree/src", "net/src"]
-    {
+    for folder in [
+        "appliance",
+        "bbs/src",
+        "cli/src",
+        "config/src",
+        "ctl/src",
+        "ffi/src",
+        "lockfree/src",
+        "net/src",
+        "tunnel/src",
+    ] {
         found.extend(modules::circles(&files(folder), SPLIT).into_iter().map(|circle| (folder, circle)));
     }
     let stays = |(folder, circle): &(&str, BTreeSet<String>)| {
@@ -390,6 +399,7 @@ fn pure_modules_know_nothing_of_the_outside() {
     ];
     assert_none(&modules::impurities(&files("appliance"), &pure, OUTSIDE));
     assert_none(&modules::impurities(&files("net/src"), &[""], OUTSIDE));
+    assert_none(&modules::impurities(&files("tunnel/src"), &[""], OUTSIDE));
 }
 
 #[test]
@@ -408,6 +418,7 @@ fn no_file_is_included_by_path() {
         "net",
         "testbed",
         "tests",
+        "tunnel",
     ] {
         assert_none(&modules::path_attributes(&files(folder)));
     }

@@ -1,7 +1,8 @@
-//! The form of all enums of reasons in this crate: one variant per reason, one stable word per variant, so
+//! The form of all enums of reasons, here and in the crate of the tunnels: one variant per reason, one stable word per variant, so
 //! that a reason is also a drop counter, a metric label and a line of `stopover trace`.
 
 /// Defines a reason enum with `ALL`, `name()`, `Display` and `Error`.
+#[macro_export]
 macro_rules! reasons {
     ($(#[$meta:meta])* pub enum $Enum:ident { $($(#[$doc:meta])* $Variant:ident = $name:literal,)+ }) => {
         $(#[$meta])*

@@ -1,0 +1,4 @@
+//! Tests that concern more than one module.
+
+mod corpus;
+mod wire;
