@@ -7,13 +7,21 @@
 //! the tables and the state machine. The appliance does not use this crate yet. The wire formats are in
 //! `docs/wire-formats.md`.
 
+pub mod cipher;
 pub mod esp;
 #[cfg(any(test, feature = "exercise"))]
 pub mod exercise;
+mod redacted;
+pub mod sa;
 mod spi;
+mod time;
+pub mod window;
 pub mod wire;
 
+use redacted::redacted;
+
 pub use spi::{SaIndex, Spi};
+pub use time::Millis;
 
 #[cfg(test)]
 mod tests;
