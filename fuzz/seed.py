@@ -74,3 +74,29 @@ for name, datagram in {
     "trailer_long": bytes.fromhex("0102ff11"),
 }.items():
     (folder / name).write_bytes(datagram)
+
+
+def piece(kind, number=0, pieces=1, version=1, length=100):
+    """A datagram of a handshake, with wrong MACs."""
+    return bytes([0, 0, 0, 0, kind, version, number, pieces]) + b"\0\0\0\x05\0\0\0\x06" + b"\x07" * length + bytes(32)
+
+
+folder = here / "corpus" / "handshake"
+folder.mkdir(parents=True, exist_ok=True)
+for name, datagram in {
+    "initiation": piece(1, 0, 2, length=1104), "initiation_rest": piece(1, 1, 2, length=190), "response": piece(2),
+    "control": piece(3), "control_short": piece(3)[:40], "cookie": piece(4)[:60], "cookie_long": piece(4)[:61],
+    "cookie_pieces": piece(4, 0, 2)[:60], "kind": piece(5), "version": piece(1, version=2), "no_pieces": piece(1, 0, 0),
+    "piece_beyond": piece(1, 2, 2), "too_many_pieces": piece(1, 4, 5), "no_body": piece(1, length=0), "too_long": piece(1, length=1105),
+    "marker": b"\xc0" + piece(1)[1:],
+}.items():
+    (folder / name).write_bytes(datagram)
+folder = here / "corpus" / "tunnel_control"
+folder.mkdir(parents=True, exist_ok=True)
+for name, text in {
+    "confirm": "01c0100005d0100006", "confirm_none": "01", "confirm_cut": "01c01000", "confirm_spi": "0100000005", "confirmed": "02",
+    "confirmed_long": "0200", "probe": "0300000001", "alive": "0400000001", "alive_cut": "04000000", "close": "05",
+    "moved": "06000000000000000b00000064525400000009" + "0000000c", "moved_group": "06000000000000000b00000064015e00000009" + "0000000c",
+    "unknown": "ff",
+}.items():
+    (folder / name).write_bytes(bytes.fromhex(text))

@@ -11,6 +11,7 @@ pub mod cipher;
 pub mod esp;
 #[cfg(any(test, feature = "exercise"))]
 pub mod exercise;
+pub mod handshake;
 mod redacted;
 pub mod sa;
 mod spi;

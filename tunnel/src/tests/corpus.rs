@@ -21,3 +21,13 @@ fn replay(target: &str, run: fn(&[u8])) -> usize {
 fn datagram() {
     assert!(replay("datagram", exercise::datagram) >= 10);
 }
+
+#[test]
+fn handshake() {
+    assert!(replay("handshake", exercise::handshake) >= 10);
+}
+
+#[test]
+fn tunnel_control() {
+    assert!(replay("tunnel_control", exercise::control) >= 10);
+}

@@ -1,0 +1,4 @@
+//! Fuzz target: see `stopover_tunnel::exercise::control`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_tunnel::exercise::control(input));
