@@ -8,6 +8,7 @@
 //! `docs/wire-formats.md`.
 
 pub mod cipher;
+pub mod cutover;
 pub mod esp;
 #[cfg(any(test, feature = "exercise"))]
 pub mod exercise;
