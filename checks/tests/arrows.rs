@@ -38,7 +38,7 @@ const CRATES: &[crates::Rule] = &[
     // Tools and tests, which nothing else uses.
     crates::Rule {
         package: "stopover-board-faults",
-        uses: &["stopover-bbs", "stopover-config", "stopover-logging", "stopover-net"],
+        uses: &["stopover-bbs", "stopover-config", "stopover-logging", "stopover-net", "stopover-pki"],
     },
     crates::Rule { package: "stopover-checks", uses: &[] },
     crates::Rule {
