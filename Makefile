@@ -42,7 +42,7 @@ deps:
 build:
 	$(CARGO) build --release --locked --workspace --exclude stopover-guest-tools \
 		--bin stopover-appliance --bin stopover-bbs --bin stopover --bin board-churn --bin faulty-board \
-		--bin front-ends --bin watch-check --bin overload --bin access
+		--bin front-ends --bin watch-check --bin overload --bin access --bin many-hosts
 	$(CARGO) rustc --release --locked -p stopover-guest-tools --bin guest-tools -- \
 		-C target-feature=+crt-static -C strip=symbols
 

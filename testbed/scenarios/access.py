@@ -48,7 +48,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.lab import REPO, Failure, info, sh
-from lib.lab.process import Process
+from lib.lab.process import Process, free_port
 from lib.product import ron
 from lib.product.stopover import program
 
@@ -59,12 +59,6 @@ CALLS_PER_S = 50
 ATTEMPTS = 150
 NEWEST = ssl.TLSVersion.TLSv1_3
 OLD = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.1": ssl.TLSVersion.TLSv1_1, "TLS 1.0": ssl.TLSVersion.TLSv1}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Board:

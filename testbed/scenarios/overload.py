@@ -17,7 +17,6 @@ import json
 import os
 import pathlib
 import re
-import socket
 import sys
 import threading
 import urllib.request
@@ -26,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from lib import scenario
 from lib.lab import REPO, Failure, info, sh
-from lib.lab.process import Process
+from lib.lab.process import Process, free_port
 from lib.product import ron
 from lib.product.stopover import program
 
@@ -34,12 +33,6 @@ from lib.product.stopover import program
 LIMITS = {"hosts": 100, "nodes_per_host": 500, "connections_per_peer": 200, "requests_per_s": 300, "queued_per_caller": 32,
           "watches_per_caller": 16, "lists_per_caller": 4, "loads": 2, "load_rows": 100_000}
 PROVOKED = set(LIMITS) - {"queued_per_caller"}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Board:

@@ -21,6 +21,13 @@ def listens(path):
     return True
 
 
+def free_port():
+    """A port of TCP on loopback that nobody uses."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 class Process:
     """A process. `ns` is a netns.Namespace, or None for the caller's namespace."""
 

@@ -12,10 +12,8 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use stopover_bbs::{
-    client::{Connection, connect},
-    proto::v1,
-};
+use stopover_bbs::{client::connect, proto::v1};
+use stopover_board_faults::host::{Host, key};
 use stopover_config::Endpoint;
 use tokio::task::JoinHandle;
 
@@ -25,8 +23,6 @@ const EVERY: Duration = Duration::from_millis(100);
 const NODES: u32 = 50;
 /// The network of all good hosts.
 const VNI: u32 = 7;
-/// A call that is not answered within this time is lost.
-const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Record {
@@ -67,76 +63,12 @@ pub struct Good {
     hosts: Vec<JoinHandle<(String, BTreeSet<[u8; 6]>)>>,
 }
 
-struct Host {
-    number: u32,
-    name: String,
-    session: u64,
-    connection: Connection,
-}
+struct Member(Host);
 
-fn key() -> Vec<u8> {
-    fastrand::u128(..).to_be_bytes().to_vec()
-}
-
-impl Host {
+impl Member {
     async fn start(board: &Endpoint, number: u32) -> anyhow::Result<Self> {
         let connection = connect(board).await?;
-        let name = format!("good-{number}");
-        let [.., c, d] = number.to_be_bytes();
-        let register = v1::RegisterRequest {
-            host: name.clone(),
-            vteps: vec![vec![10, 1, c, d]],
-            udp_port: 4789,
-            key: key(),
-            instance: key(),
-            ..v1::RegisterRequest::default()
-        };
-        let session = connection.host().register(register).await?.into_inner().session;
-        Ok(Self { number, name, session, connection })
-    }
-
-    fn session_ref(&self) -> Option<v1::SessionRef> {
-        Some(v1::SessionRef { host: self.name.clone(), session: self.session, key: key() })
-    }
-
-    fn mac(&self, node: u32) -> [u8; 6] {
-        let ([.., a, b], [.., c, d]) = (self.number.to_be_bytes(), node.to_be_bytes());
-        [0x02, 0xd0, a, b, c, d]
-    }
-
-    async fn heartbeat(&self) -> Option<String> {
-        let request = v1::HeartbeatRequest { session_ref: self.session_ref() };
-        let answer = tokio::time::timeout(LIMIT, self.connection.host().heartbeat(request)).await;
-        match answer {
-            Ok(Ok(_)) => None,
-            Ok(Err(status)) => Some(format!("heartbeat of {}: {status}", self.name)),
-            Err(_) => Some(format!("heartbeat of {}: no answer", self.name)),
-        }
-    }
-
-    async fn claim(&self, mac: [u8; 6]) -> Option<String> {
-        let claims = vec![v1::NodeClaim { vni: VNI, mac: mac.to_vec(), ..v1::NodeClaim::default() }];
-        let request = v1::ClaimRequest { session_ref: self.session_ref(), claims };
-        let answer = tokio::time::timeout(LIMIT, self.connection.host().claim(request)).await;
-        match answer {
-            Ok(Ok(answer)) => match &answer.get_ref().results[..] {
-                [one] if one.refused.is_empty() && one.deferred == 0 && one.retry_ms == 0 => None,
-                other => Some(format!("claim of {}: {other:?}", self.name)),
-            },
-            Ok(Err(status)) => Some(format!("claim of {}: {status}", self.name)),
-            Err(_) => Some(format!("claim of {}: no answer", self.name)),
-        }
-    }
-
-    async fn withdraw(&self, mac: [u8; 6]) -> Option<String> {
-        let nodes = vec![v1::NodeKey { vni: VNI, mac: mac.to_vec() }];
-        let request = v1::WithdrawRequest { session_ref: self.session_ref(), nodes };
-        let answer = tokio::time::timeout(LIMIT, self.connection.host().withdraw(request)).await;
-        match answer {
-            Ok(Ok(_)) => None,
-            Ok(Err(status)) => Some(format!("withdrawal of {}: {status}", self.name)),
-            Err(_) => Some(format!("withdrawal of {}: no answer", self.name)),
-        }
+        Ok(Self(Host::register(connection, number, format!("good-{number}"), VNI, key()).await?))
     }
 
     async fn run(self, shared: Shared, stop: Arc<AtomicBool>) -> (String, BTreeSet<[u8; 6]>) {
@@ -149,17 +81,17 @@ impl Host {
                 break;
             }
             let began = Instant::now();
-            note(&shared, began, self.heartbeat().await);
-            let mac = self.mac(round % NODES);
+            note(&shared, began, self.0.heartbeat().await);
+            let mac = self.0.mac(round % NODES);
             let began = Instant::now();
             if held.remove(&mac) {
-                note(&shared, began, self.withdraw(mac).await);
+                note(&shared, began, self.0.withdraw(mac).await);
             } else {
-                note(&shared, began, self.claim(mac).await);
+                note(&shared, began, self.0.claim(&[(mac, Vec::new())]).await);
                 held.insert(mac);
             }
         }
-        (self.name, held)
+        (self.0.name, held)
     }
 }
 
@@ -169,7 +101,7 @@ impl Good {
         let (shared, stop) = (Shared::default(), Arc::new(AtomicBool::new(false)));
         let mut running = Vec::new();
         for number in 0..hosts {
-            let host = Host::start(board, number).await.with_context(|| format!("good host {number}"))?;
+            let host = Member::start(board, number).await.with_context(|| format!("good host {number}"))?;
             running.push(tokio::spawn(host.run(shared.clone(), stop.clone())));
         }
         Ok(Self { shared, stop, hosts: running })
