@@ -3,7 +3,7 @@
 //! with the request that waited for it. `server` has the sockets, `show`, `rows`, `trace` and `metrics` make answers.
 
 use super::{
-    request::{Answer, PendingRequest},
+    request::{PendingRequest, ReplyTo},
     server::Socket,
 };
 use crate::lcore::{capture::Capture, counters::LcoreReading};
@@ -12,7 +12,6 @@ use crossbeam::channel::Receiver;
 use dpdk::Mbuf;
 use std::sync::Arc;
 use stopover_ctl::{ApiError, CaptureFilter};
-use tokio::sync::oneshot;
 
 /// How often it is checked whether a frame was captured.
 const CAPTURE_POLL_MS: u64 = 1;
@@ -24,7 +23,7 @@ pub struct Waiting {
     pub port: u16,
     until_ms: u64,
     /// Where the reply is sent.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: ReplyTo,
 }
 
 /// See the module.
@@ -81,13 +80,7 @@ impl Api {
     }
 
     /// Begins to wait for a frame of this port.
-    pub fn begin_capture(
-        &mut self,
-        port: u16,
-        filter: &CaptureFilter,
-        until_ms: u64,
-        reply: oneshot::Sender<Answer>,
-    ) {
+    pub fn begin_capture(&mut self, port: u16, filter: &CaptureFilter, until_ms: u64, reply: ReplyTo) {
         if self.waiting.is_some() {
             let _ = reply.send(Err(ApiError::new(
                 "another capture is waiting for its frame",

@@ -3,13 +3,13 @@
 //! a file of a million rows must not occupy that thread.
 
 use super::{
-    request::{Answer, ConfigChange, PendingRequest, Reply, Request, refuse, respond, send_request},
+    request::{Answer, ConfigChange, PendingRequest, Reply, Request, Requests, refuse, respond},
     source::refusal,
 };
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Path, Query, rejection::QueryRejection},
     http::StatusCode,
     response::Response,
     routing::{delete, get, patch, post},
@@ -20,31 +20,28 @@ use stopover_config::appliance;
 use stopover_ctl::{ApiError, ChangeQuery, ChangeReport, path};
 use tokio::signal::unix::{SignalKind, signal};
 
-type Requests = Sender<PendingRequest>;
 type Queried = Result<Query<ChangeQuery>, QueryRejection>;
 
 /// The routes. `file`: the configuration file, if there is one.
-pub(super) fn routes(file: Option<Arc<PathBuf>>) -> Router<Requests> {
+pub(super) fn routes(file: Option<Arc<PathBuf>>) -> Router<Sender<PendingRequest>> {
     // A port may have this name, which has a path of its own.
     let (_, stats) = path::PORT_STATS.rsplit_once('/').unwrap_or_default();
-    let set_stats = |state: State<Requests>, query: Queried, body: Bytes| {
-        set_port(state, Path(stats.to_owned()), query, body)
+    let set_stats = |requests: Requests, query: Queried, body: Bytes| {
+        set_port(requests, Path(stats.to_owned()), query, body)
     };
     let delete_stats =
-        |state: State<Requests>, query: Queried| delete_port(state, Path(stats.to_owned()), query);
+        |requests: Requests, query: Queried| delete_port(requests, Path(stats.to_owned()), query);
     Router::new()
         .route(path::PORTS, post(add_port))
         .route(path::PORT, patch(set_port).delete(delete_port))
         .route(path::PORT_STATS, patch(set_stats).merge(delete(delete_stats)))
         .route(
             path::CONFIG,
-            get(|State(requests): State<Requests>| async move {
-                respond(send_request(&requests, Request::Config).await)
-            }),
+            get(|requests: Requests| async move { respond(requests.send(Request::Config).await) }),
         )
         .route(
             path::RELOAD,
-            post(|State(requests): State<Requests>, query: Queried| async move {
+            post(|requests: Requests, query: Queried| async move {
                 match checked(query) {
                     Ok(query) => respond(reload(&requests, file.as_deref(), query).await),
                     Err(error) => refuse(StatusCode::BAD_REQUEST, error),
@@ -53,26 +50,21 @@ pub(super) fn routes(file: Option<Arc<PathBuf>>) -> Router<Requests> {
         )
 }
 
-async fn add_port(State(requests): State<Requests>, query: Queried, body: Bytes) -> Response {
+async fn add_port(requests: Requests, query: Queried, body: Bytes) -> Response {
     change(&requests, query, json(&body).map(ConfigChange::AddPort)).await
 }
 
-async fn set_port(
-    State(requests): State<Requests>,
-    Path(name): Path<String>,
-    query: Queried,
-    body: Bytes,
-) -> Response {
+async fn set_port(requests: Requests, Path(name): Path<String>, query: Queried, body: Bytes) -> Response {
     change(&requests, query, json(&body).map(|patch| ConfigChange::SetPort(name, patch))).await
 }
 
-async fn delete_port(State(requests): State<Requests>, Path(name): Path<String>, query: Queried) -> Response {
+async fn delete_port(requests: Requests, Path(name): Path<String>, query: Queried) -> Response {
     change(&requests, query, Ok(ConfigChange::DeletePort(name))).await
 }
 
 async fn change(requests: &Requests, query: Queried, change: Result<ConfigChange, ApiError>) -> Response {
     match checked(query).and_then(|query| Ok((query, change?))) {
-        Ok((query, change)) => respond(send_request(requests, Request::Change(change, query)).await),
+        Ok((query, change)) => respond(requests.send(Request::Change(change, query)).await),
         Err(error) => refuse(StatusCode::BAD_REQUEST, error),
     }
 }
@@ -107,7 +99,7 @@ async fn reload(requests: &Requests, file: Option<&PathBuf>, query: ChangeQuery)
         )
     })?;
     let config = loaded.map_err(|e| refusal(&e))?;
-    send_request(requests, Request::Change(ConfigChange::Reload(Box::new(config)), query)).await
+    requests.send(Request::Change(ConfigChange::Reload(Box::new(config)), query)).await
 }
 
 /// Reloads whenever SIGHUP arrives. Ports are not reopened for it: nobody reads the answer before.

@@ -3,16 +3,15 @@
 //! server, where waiting does no harm; `rows` makes the rows.
 
 use super::{
-    request::{List, PendingRequest, Reply, Request, refuse, send_request},
+    request::{List, Reply, Request, Requests, refuse},
     rows::{Cursor, MAX_TURN_ROWS, Part, Turn},
 };
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{Query, rejection::QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use crossbeam::channel::Sender;
 use serde::Serialize;
 use std::sync::LazyLock;
 use stopover_ctl::{ApiError, ListQuery, MOST_ROWS, Page};
@@ -27,7 +26,7 @@ static PROCESS: LazyLock<u32> = LazyLock::new(|| Uuid::new_v4().as_fields().0);
 /// `GET` of one of the lists.
 pub(super) async fn page(
     list: List,
-    State(requests): State<Sender<PendingRequest>>,
+    requests: Requests,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
     let checked = query
@@ -37,7 +36,7 @@ pub(super) async fn page(
         Ok(checked) => checked,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
-    let turn = |part| send_request(&requests, Request::List(list, part));
+    let turn = |part| requests.send(Request::List(list, part));
     macro_rules! page_of {
         ($rows:ident) => {
             respond(

@@ -3,13 +3,12 @@
 
 use super::{
     config_requests, lists,
-    request::{List, PendingRequest, Reply, Request, refuse, respond, send_request},
+    request::{Actor, List, PendingRequest, Reply, Request, Requests, refuse, respond},
 };
 use anyhow::{Context, Result, bail};
 use axum::{
     Router,
     body::Bytes,
-    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -74,9 +73,13 @@ pub fn serve(
     let (listener, mut socket) = listen(&config.ctl)?;
     let file = file.map(|file| Arc::new(file.to_owned()));
     let app = api(requests.clone(), file.clone());
-    socket.listeners.push(rt.spawn(async move { drop(axum::serve(listener, app).await) }));
+    socket.listeners.push(rt.spawn(async move {
+        let app = app.into_make_service_with_connect_info::<Actor>();
+        drop(axum::serve(listener, app).await);
+    }));
     if let Some(file) = file {
-        rt.spawn(config_requests::reload_on_hangup(requests.clone(), file));
+        let requests = Requests { by: Actor::Hangup, to: requests.clone() };
+        rt.spawn(config_requests::reload_on_hangup(requests, file));
     }
     if let Some(listener) = metrics_listener {
         let app = Router::new().route("/metrics", get(metrics)).with_state(requests);
@@ -124,9 +127,7 @@ fn listen(path: &Path) -> Result<(UnixListener, Socket)> {
 
 fn api(requests: Sender<PendingRequest>, file: Option<Arc<PathBuf>>) -> Router {
     let plain = |request: Request| {
-        get(move |State(requests): State<Sender<PendingRequest>>| async move {
-            respond(send_request(&requests, request).await)
-        })
+        get(move |requests: Requests| async move { respond(requests.send(request).await) })
     };
     Router::new()
         .route(path::VERSION, plain(Request::Version))
@@ -156,16 +157,16 @@ fn api(requests: Sender<PendingRequest>, file: Option<Arc<PathBuf>>) -> Router {
 
 /// A command: its arguments are the JSON of the body.
 fn command<T: DeserializeOwned + 'static>(request: fn(T) -> Request) -> MethodRouter<Sender<PendingRequest>> {
-    post(move |State(requests): State<Sender<PendingRequest>>, body: Bytes| async move {
+    post(move |requests: Requests, body: Bytes| async move {
         match serde_json::from_slice(&body).map(request) {
-            Ok(request) => respond(send_request(&requests, request).await),
+            Ok(request) => respond(requests.send(request).await),
             Err(e) => unreadable(&e),
         }
     })
 }
 
-async fn metrics(State(requests): State<Sender<PendingRequest>>) -> Response {
-    match send_request(&requests, Request::Metrics).await {
+async fn metrics(requests: Requests) -> Response {
+    match requests.send(Request::Metrics).await {
         Ok(Reply::Json(serde_json::Value::String(text))) => {
             ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
         }

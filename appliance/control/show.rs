@@ -5,7 +5,7 @@ use super::{
     Control,
     device_state::{Cause, Condition},
     mtu,
-    request::{Answer, List, PendingRequest, Reply, Request},
+    request::{Actor, Answer, List, PendingRequest, Reply, Request},
     rows::Rows,
 };
 use crate::lcore::counters::{LcoreReading, PortReading};
@@ -51,7 +51,7 @@ impl Control {
             Request::Migrations => to_json(&self.show_migrations()),
             Request::Clear(_) if !self.forwards() => Err(not_forwarding()),
             Request::Clear(request) => self.clear(&request),
-            Request::AcceptBoard(request) => self.accept_board(&request),
+            Request::AcceptBoard(request) => self.accept_board(&request, pending.reply.by),
             Request::Metrics => Ok(Reply::Json(serde_json::Value::String(self.metrics()))),
         };
         // The client may have disconnected.
@@ -304,7 +304,7 @@ impl Control {
     }
 
     /// The operator accepts the board that answers now.
-    fn accept_board(&self, request: &ctl::AcceptBoard) -> Answer {
+    fn accept_board(&self, request: &ctl::AcceptBoard, by: Actor) -> Answer {
         let session = self.board.session();
         let Some((session, other)) = session.and_then(|s| Some((s, s.state().other_board?))) else {
             return Err(ApiError::new(
@@ -321,7 +321,7 @@ impl Control {
                 "give the id of the board that answers, or none",
             ));
         }
-        log::warn!("board {board} is followed from now on: the operator accepted it");
+        log::warn!("board {board} is followed from now on: the operator accepted it [by {by}]");
         session.accept_board(other);
         to_json(&ctl::AcceptedBoard { board })
     }

@@ -7,7 +7,7 @@
 
 use super::{
     Control,
-    request::{Answer, Reply},
+    request::{Reply, ReplyTo},
     vhost_sockets::prepare_sockets,
 };
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use dpdk::{Device, Eal};
 use std::time::{Duration, Instant};
 use stopover_config::appliance::{self as config, Appliance};
 use stopover_ctl::{ApiError, Client, ClientError, TakeOver, TakenOver};
-use tokio::{runtime, sync::oneshot};
+use tokio::runtime;
 use uuid::Uuid;
 
 /// The answer is written by a thread of the runtime, which ends with the process: so long it waits.
@@ -65,13 +65,13 @@ impl Occupied {
 #[derive(Debug)]
 pub struct Successor {
     pid: u32,
-    reply: oneshot::Sender<Answer>,
+    reply: ReplyTo,
 }
 
 impl Control {
     /// Another process asks for this one's place. If nothing speaks against it, the loop of the thread ends. The lcores
     /// forward while the checkpoint is written.
-    pub(super) fn take_over(&mut self, request: TakeOver, reply: oneshot::Sender<Answer>) {
+    pub(super) fn take_over(&mut self, request: TakeOver, reply: ReplyTo) {
         let occupied = Occupied {
             starts: !self.forwards(),
             changes: self.changes.is_changing(),

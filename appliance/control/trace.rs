@@ -4,7 +4,7 @@
 
 use super::{
     Control,
-    request::{Answer, Reply},
+    request::{Answer, Reply, ReplyTo},
 };
 use crate::migration::{hold::HeldKind, record::MigrationRecord};
 use crate::pipeline::{
@@ -18,7 +18,6 @@ use crate::pipeline::{
 use crate::tables::View;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use stopover_net::frame;
-use tokio::sync::oneshot;
 
 /// Copies that one traced frame may make.
 const COPIES: usize = 64;
@@ -87,7 +86,7 @@ impl Pool<VecPacket> for Exits {
 
 impl Control {
     /// Begins a trace. A given frame is answered at once, a capture when its frame has arrived.
-    pub(crate) fn trace(&mut self, request: TraceRequest, reply: oneshot::Sender<Answer>) {
+    pub(crate) fn trace(&mut self, request: TraceRequest, reply: ReplyTo) {
         let Some(port) = self.ports.number(&request.port) else {
             let _ = reply.send(Err(self.no_such_port(&request.port)));
             return;

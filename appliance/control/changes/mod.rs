@@ -13,7 +13,7 @@ mod store;
 use super::{
     Control, devices,
     port_changes::{Ended, Failure},
-    request::{Answer, ConfigChange, Reply},
+    request::{ConfigChange, Reply, ReplyTo},
     source::{Proposal, Source},
 };
 use anyhow::Result;
@@ -23,9 +23,6 @@ use stopover_config::appliance::Appliance;
 use stopover_ctl::{ApiError, ChangeLine, ChangeQuery, ChangeReport, ConfigState, MissingPort};
 use store::Writer;
 use tokio::sync::oneshot::{self, error::TryRecvError};
-
-/// Where an answer goes.
-type ReplyTo = oneshot::Sender<Answer>;
 
 /// See the module.
 #[derive(Debug)]
@@ -80,6 +77,12 @@ impl Changes {
     #[must_use]
     pub const fn is_changing(&self) -> bool {
         self.under_way.is_some()
+    }
+
+    /// Whose request is worked on, for lines of the log; empty = nobody's.
+    #[must_use]
+    pub fn by(&self) -> String {
+        self.under_way.as_ref().map_or_else(String::new, |change| format!(" [by {}]", change.reply.by))
     }
 
     /// For the operator.
@@ -214,7 +217,7 @@ impl Control {
         match outcome {
             Ok(()) => {
                 self.make(self.now_ms(), &proposal.changes);
-                lines.iter().for_each(|line| log::info!("configuration: {}", line.what));
+                lines.iter().for_each(|line| log::info!("configuration: {} [by {}]", line.what, reply.by));
                 proposal.notes.iter().for_each(|note| log::warn!("{note}"));
                 self.changes.forget_missing(&proposal, &self.config);
                 self.changes.source = proposal.source;

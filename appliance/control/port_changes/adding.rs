@@ -196,7 +196,7 @@ impl Control {
             let key = (vif.network.bd, vif.mac);
             self.migrate(now_ms, |migrations| migrations.on_vif_added(now_ms, key));
         }
-        log::info!(port = name; "port {name} is added");
+        log::info!(port = name; "port {name} is added{}", self.changes.by());
         if let Some(underlay) = underlays.into_iter().next() {
             self.underlay.add_port(underlay);
             self.make_known(now_ms, number);

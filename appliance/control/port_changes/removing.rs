@@ -127,6 +127,6 @@ impl Control {
             queues.retain(|queue| queue.port != number);
         }
         self.limit_sleeps(None);
-        log::info!(port = name; "port {name} is removed");
+        log::info!(port = name; "port {name} is removed{}", self.changes.by());
     }
 }
