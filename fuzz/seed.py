@@ -5,6 +5,7 @@ Input format: two bytes (big-endian) say where the first segment ends, then the 
 few; what the fuzzer adds and `cargo fuzz cmin` keeps may be committed beside them, crashes go to crashes/.
 """
 
+import struct
 from pathlib import Path
 
 here = Path(__file__).parent
@@ -100,3 +101,49 @@ for name, text in {
     "unknown": "ff",
 }.items():
     (folder / name).write_bytes(bytes.fromhex(text))
+
+# What a VMM sends: the number of descriptors, then a message; and what a process tells its successor of that.
+def message(request, payload=b"", fds=0):
+    return bytes([fds]) + struct.pack("=III", request, 1, len(payload)) + payload
+
+
+def number(request, value, fds=0):
+    return message(request, struct.pack("=Q", value), fds)
+
+
+def state(request, ring, value=0):
+    return message(request, struct.pack("=II", ring, value))
+
+
+def rings(count, size):
+    return b"".join(
+        state(8, ring, size) + state(10, ring) + message(9, struct.pack("=IIQQQQ", ring, 0, *[4096 * ring] * 4))
+        + number(12, ring, 1) + number(13, ring, 1) + state(18, ring, 1) for ring in range(count))
+
+
+NEGOTIATED = message(1) + message(15) + number(16, 0x10C2B) + message(17) + message(21, bytes(8), 1) + message(3)
+STARTED = NEGOTIATED + number(2, 0x140008000) + message(5, struct.pack("=II4Q", 1, 0, 0, 1 << 27, 0, 0), 1) + rings(2, 1024)
+for name, messages in {
+    "started": STARTED + number(39, 15),
+    "stopped": STARTED + state(11, 0) + state(11, 1),
+    "migrates": STARTED + message(6, bytes(16), 1) + number(2, 0x144008000),
+    "regions": NEGOTIATED + message(37, struct.pack("=5Q", 0, 1, 2, 3, 4), 1) + message(38, struct.pack("=5Q", 0, 1, 2, 3, 4)),
+    "four_rings": NEGOTIATED + rings(4, 256) + number(14, 0x103),
+    "reset": STARTED + message(4),
+    "post_copy": STARTED + message(28),
+}.items():
+    folder = here / "corpus" / "vhost_user"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(messages)
+for name, piece in {
+    "listener": b"\x01P\x01\x00/run/vm1.sock",
+    "client": b"\x00P\x01\x01/run/vm1.sock",
+    "connection": b"\x01C\x01",
+    "step": b"\x01S\x01\x00" + bytes(8) + number(12, 0)[1:],
+    "question": b"\x00S\x01\x01" + bytes(8) + message(1)[1:],
+    "complete": b"\x00D\x01",
+    "end": b"\x00E\x01",
+}.items():
+    folder = here / "corpus" / "passing"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(piece)

@@ -4,11 +4,14 @@
 
 use stopover_config::appliance::{Appliance, Vhost};
 
-/// Of a guest besides its rings: its connection and the channel back, the log of a migration, the state of requests
-/// under way, and as many regions of memory as librte_vhost takes (`VHOST_MEMORY_MAX_NREGIONS`).
-const OF_GUEST: u64 = 4 + 8;
-/// Of a pair of rings: two eventfds each.
-const OF_PAIR: u64 = 4;
+/// Of a socket: the place where the relay and librte_vhost meet, and who listens there.
+const OF_SOCKET: u64 = 2;
+/// Of a guest besides its rings. At librte_vhost: the connection and the channel back, the log of a migration, the state of
+/// requests under way, and as many regions of memory as it takes (`VHOST_MEMORY_MAX_NREGIONS`). At the relay, which keeps
+/// them for a successor: two connections, the channel, and these regions.
+const OF_GUEST: u64 = 4 + 8 + 3 + 8;
+/// Of a pair of rings: two eventfds each, here and there.
+const OF_PAIR: u64 = 8;
 /// Of the program itself without mbufs: EAL, control API, board, tables.
 const OF_PROGRAM: u64 = 256;
 /// EAL keeps a file for each hugepage open.
@@ -34,7 +37,8 @@ fn too_few(config: &Appliance, limits: &str) -> Option<String> {
 }
 
 fn needed(config: &Appliance) -> u64 {
-    let of_port = |vhost: &Vhost| u64::from(!vhost.client) + OF_GUEST + OF_PAIR * u64::from(vhost.queues);
+    let of_port =
+        |vhost: &Vhost| OF_SOCKET + u64::from(!vhost.client) + OF_GUEST + OF_PAIR * u64::from(vhost.queues);
     let mbufs = u64::from(config.mbufs) * u64::from(config.mbuf_size) / HUGEPAGE;
     OF_PROGRAM + mbufs + config.vhosts().map(|(_, vhost)| of_port(&vhost)).sum::<u64>()
 }
@@ -73,8 +77,8 @@ mod tests {
     #[test]
     fn guests_rings_and_mbufs_need_files() {
         assert_eq!(needed(&config(0, "")), 256 + 17);
-        assert_eq!(needed(&config(1, "")), 256 + 17 + 17);
-        assert_eq!(needed(&config(2, ",queues=4,client=1")), 256 + 17 + 2 * 28);
+        assert_eq!(needed(&config(1, "")), 256 + 17 + 34);
+        assert_eq!(needed(&config(2, ",queues=4,client=1")), 256 + 17 + 2 * 57);
     }
 
     #[test]
@@ -82,10 +86,10 @@ mod tests {
         let many = config(60, "");
         assert_eq!(
             too_few(&many, &limits("1024")).unwrap(),
-            "open files: found a limit of 1024; expected at least 1293, with guests at all vhost-user ports (60); hint: raise `LimitNOFILE` of the service, or `ulimit -n`"
+            "open files: found a limit of 1024; expected at least 2313, with guests at all vhost-user ports (60); hint: raise `LimitNOFILE` of the service, or `ulimit -n`"
         );
-        assert_eq!(too_few(&many, &limits("1292")).map(|_| ()), Some(()));
-        assert_eq!(too_few(&many, &limits("1293")), None);
+        assert_eq!(too_few(&many, &limits("2312")).map(|_| ()), Some(()));
+        assert_eq!(too_few(&many, &limits("2313")), None);
         assert_eq!(too_few(&many, &limits("unlimited")), None);
         assert_eq!(too_few(&many, "other text"), None);
         assert_eq!(too_few(&config(0, ""), &limits("10")), None, "no guest comes");

@@ -28,12 +28,13 @@ const CRATES: &[crates::Rule] = &[
     },
     crates::Rule { package: "stopover-config", uses: &["stopover-net"] },
     crates::Rule { package: "stopover-ctl", uses: &["stopover-net"] },
-    crates::Rule { package: "dpdk", uses: &["dpdk-sys"] },
+    crates::Rule { package: "dpdk", uses: &["dpdk-sys", "stopover-vmm"] },
     crates::Rule { package: "dpdk-sys", uses: &[] },
     crates::Rule { package: "stopover-lockfree", uses: &[] },
     crates::Rule { package: "stopover-logging", uses: &[] },
     crates::Rule { package: "stopover-net", uses: &[] },
     crates::Rule { package: "stopover-tunnel", uses: &["stopover-net"] },
+    crates::Rule { package: "stopover-vmm", uses: &[] },
     crates::Rule { package: "stopover-pki", uses: &["stopover-config", "stopover-net"] },
     // Tools and tests, which nothing else uses.
     crates::Rule {
@@ -43,7 +44,7 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "stopover-checks", uses: &[] },
     crates::Rule {
         package: "stopover-fuzz",
-        uses: &["stopover-bbs", "stopover-config", "stopover-net", "stopover-pki", "stopover-tunnel"],
+        uses: &["stopover-bbs", "stopover-config", "stopover-net", "stopover-pki", "stopover-tunnel", "stopover-vmm"],
     },
     crates::Rule { package: "stopover-front-ends", uses: &["stopover-guest-tools"] },
     crates::Rule { package: "stopover-guest-tools", uses: &[] },
@@ -372,6 +373,7 @@ fn no_modules_of_a_crate_use_each_other_in_a_circle() {
         "lockfree/src",
         "net/src",
         "tunnel/src",
+        "vmm/src",
     ] {
         found.extend(modules::circles(&files(folder), SPLIT).into_iter().map(|circle| (folder, circle)));
     }

@@ -3,9 +3,10 @@
 //! Enters: a path and what guests are offered. Leaves: queues, the state of the other side, counters.
 //!
 //! `rings` is what lcores and librte_vhost's thread share of a port, `callbacks` what that thread calls; `wake` ends its
-//! wait when there is a new socket.
+//! wait when there is a new socket. VMMs connect to the [`relay`], and that to the `private_socket`, where librte_vhost listens.
 
 mod callbacks;
+mod private_socket;
 mod rings;
 mod wake;
 
@@ -14,7 +15,9 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use stopover_vmm::{Relay, SocketKey};
 
 use crate::device::{DeviceInfo, Offloads};
 use crate::eal::{Eal, Runtime};
@@ -25,6 +28,7 @@ use crate::port::{Driver, Granted, LinkState, Port, PortStats, Queues};
 use crate::queue::{RxQueue, TxQueue};
 use crate::sys;
 
+use private_socket::{Known, PrivateSocket};
 pub(crate) use rings::{Own, Rings};
 
 /// Most pairs of rings that librte_vhost gives a device (`VHOST_MAX_QUEUE_PAIRS`).
@@ -78,14 +82,31 @@ const MIN_MTU: u16 = 68;
 pub(crate) struct Vhost {
     id: u16,
     name: String,
-    path: CString,
     config: VhostConfig,
     rings: Arc<Rings>,
-    /// Whether the socket is open. Held while it is opened or closed.
-    started: Mutex<bool>,
+    /// What is open. Held while the socket is opened or closed.
+    opened: Mutex<Option<Opened>>,
     mtu: AtomicU16,
     pool: Mempool,
     _runtime: Arc<Runtime>,
+}
+
+/// An open socket.
+struct Opened {
+    known: Known,
+    key: SocketKey,
+}
+
+/// What serves the sockets of all vhost-user ports. Its thread starts with the first use, on the CPUs of the caller.
+///
+/// # Errors
+/// It cannot start.
+pub fn relay() -> Result<&'static Relay, Error> {
+    static RELAY: OnceLock<Result<Relay, String>> = OnceLock::new();
+    let relay = RELAY.get_or_init(|| Relay::start().map_err(|e| e.to_string()));
+    relay.as_ref().map_err(|e| {
+        Error::new(ErrorKind::Refused, format!("the thread that serves the sockets of VMMs: {e}"))
+    })
 }
 
 impl Port {
@@ -96,13 +117,11 @@ impl Port {
     pub fn open_vhost(eal: &Eal, name: &str, config: VhostConfig, pool: &Mempool) -> Result<Self, Error> {
         let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("port {name}: {what}"));
         // struct sockaddr_un (unix(7)): 108 bytes, the last a NUL.
-        let path = CString::new(config.path.as_os_str().as_bytes())
-            .ok()
-            .filter(|path| (1..108).contains(&path.as_bytes().len()))
-            .ok_or_else(|| {
-                invalid(format!("{} is no path of a socket", config.path.display()))
-                    .hint("1 to 107 bytes, without a NUL")
-            })?;
+        let path = config.path.as_os_str().as_bytes();
+        if !(1..108).contains(&path.len()) || path.contains(&0) {
+            return Err(invalid(format!("{} is no path of a socket", config.path.display()))
+                .hint("1 to 107 bytes, without a NUL"));
+        }
         for (what, queues, most) in
             [("queues", config.queues, MAX_QUEUES), ("transmit queues", config.txq, config.queues)]
         {
@@ -124,9 +143,8 @@ impl Port {
             id: NEXT_ID.fetch_add(1, Relaxed),
             name: name.to_owned(),
             rings: Arc::new(Rings::new(config.queues)),
-            path,
             config,
-            started: Mutex::new(false),
+            opened: Mutex::new(None),
             mtu: AtomicU16::new(mtu),
             pool: pool.clone(),
             _runtime: eal.runtime(),
@@ -140,8 +158,8 @@ impl Vhost {
         &self.name
     }
 
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, what: &str, rc: c_int) -> Result<(), Error> {
@@ -151,10 +169,33 @@ impl Vhost {
         Err(Error::new(ErrorKind::Refused, format!("port {}: {what}", self.name)).with_log())
     }
 
+    fn refused(&self, what: impl fmt::Display) -> Error {
+        Error::new(ErrorKind::Refused, format!("port {}: {what}", self.name))
+    }
+
     /// Opens the socket. Whatever fails, nothing of it is left.
-    fn open(&self) -> Result<(), Error> {
+    fn open(&self) -> Result<Opened, Error> {
+        let VhostConfig { path, client, .. } = &self.config;
+        let inner = |e| self.refused(format!("socket of librte_vhost: {e}"));
+        let (private, socket) = match client {
+            true => PrivateSocket::connects().map(|(private, socket)| (private, Some(socket))),
+            false => PrivateSocket::listens(&self.name).map(|private| (private, None)),
+        }
+        .map_err(inner)?;
+        self.register(private.path())?;
+        let known_as = private.path().clone();
+        let served = private.split(socket).map_err(inner).and_then(|(known, back)| {
+            let key = relay()?.open(path.clone(), *client, back).map_err(|e| self.refused(e))?;
+            Ok(Opened { known, key })
+        });
+        let opened = served.inspect_err(|_| self.forget(&known_as))?;
+        wake::wake();
+        Ok(opened)
+    }
+
+    /// Has librte_vhost listen at a path, or connect to it.
+    fn register(&self, path: &CString) -> Result<(), Error> {
         clear_log();
-        let shown = self.config.path.display();
         let chosen = [
             (self.config.client, sys::RTE_VHOST_USER_CLIENT),
             (self.config.iommu, sys::RTE_VHOST_USER_IOMMU_SUPPORT),
@@ -162,32 +203,38 @@ impl Vhost {
         ];
         let chosen = chosen.into_iter().filter(|(on, _)| *on).map(|(_, flag)| u64::from(flag));
         let flags = chosen.fold(sys::SHIM_VHOST_COMPLIANT_OFFLOADS, |flags, flag| flags | flag);
-        let path = self.path.as_ptr();
+        let raw = path.as_ptr();
         // SAFETY: the path is NUL-terminated and copied.
-        self.check(&format!("socket {shown}"), unsafe { sys::rte_vhost_driver_register(path, flags) })?;
+        self.check("socket of librte_vhost", unsafe { sys::rte_vhost_driver_register(raw, flags) })?;
         let masked = match self.config {
             VhostConfig { csum: false, .. } => NEVER_OFFERED | CSUM | TSO,
             VhostConfig { tso: false, .. } => NEVER_OFFERED | TSO,
             _ => NEVER_OFFERED,
         };
-        callbacks::register(&self.path, &self.rings);
+        callbacks::register(path, &self.rings);
         // SAFETY: the path is registered; the callbacks are functions of this program, in a static.
         let opened = unsafe {
-            let masked = self.check("features", sys::rte_vhost_driver_disable_features(path, masked));
-            let called = |()| self.check("callbacks", callbacks::set(path));
-            let started = |()| self.check(&format!("socket {shown}"), sys::rte_vhost_driver_start(path));
+            let masked = self.check("features", sys::rte_vhost_driver_disable_features(raw, masked));
+            let called = |()| self.check("callbacks", callbacks::set(raw));
+            let started = |()| self.check("socket of librte_vhost", sys::rte_vhost_driver_start(raw));
             masked.and_then(called).and_then(started)
         };
-        opened.inspect_err(|_| self.close())?;
-        wake::wake();
-        Ok(())
+        opened.inspect_err(|_| self.forget(path))
     }
 
     /// Closes the socket and every connection. No callback of it runs afterwards.
-    fn close(&self) {
+    fn close(&self, Opened { known, key }: &Opened) {
+        if let Ok(relay) = relay() {
+            relay.close(*key);
+        }
+        self.forget(&known.path);
+    }
+
+    /// Has librte_vhost forget a path.
+    fn forget(&self, path: &CString) {
         // Not while the registry is locked: the callbacks of connections that end run on this thread.
         // SAFETY: the path is registered; an unknown one would be refused.
-        unsafe { sys::rte_vhost_driver_unregister(self.path.as_ptr()) };
+        unsafe { sys::rte_vhost_driver_unregister(path.as_ptr()) };
         callbacks::forget(&self.rings);
         self.rings.detach_any();
     }
@@ -195,12 +242,11 @@ impl Vhost {
 
 impl Driver for Vhost {
     fn start(self: Arc<Self>, granted: &Granted) -> Result<Queues, Error> {
-        let mut started = self.lock();
-        if *started {
+        let mut opened = self.lock();
+        if opened.is_some() {
             return Err(Error::new(ErrorKind::Busy, format!("port {} is started already", self.name)));
         }
-        self.open()?;
-        *started = true;
+        *opened = Some(self.open()?);
         Ok(Queues {
             rx: (0..granted.rxq).map(|q| RxQueue::of_vhost(q, self.pool.clone(), self.clone())).collect(),
             tx: (0..granted.txq).map(|q| TxQueue::of_vhost(q, self.clone())).collect(),
@@ -208,15 +254,15 @@ impl Driver for Vhost {
     }
 
     fn stop(&self, has_queues: &dyn Fn() -> bool) -> Result<(), Error> {
-        let mut started = self.lock();
+        let mut opened = self.lock();
         if has_queues() {
             return Err(Error::new(
                 ErrorKind::Busy,
                 format!("port {}: its queues are still in use", self.name),
             ));
         }
-        if std::mem::take(&mut *started) {
-            self.close();
+        if let Some(opened) = opened.take() {
+            self.close(&opened);
         }
         Ok(())
     }
@@ -282,8 +328,8 @@ impl Vhost {
 
 impl Drop for Vhost {
     fn drop(&mut self) {
-        if *self.started.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            self.close();
+        if let Some(opened) = self.lock().take() {
+            self.close(&opened);
         }
     }
 }

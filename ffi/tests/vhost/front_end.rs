@@ -47,7 +47,11 @@ pub struct FrontEnd {
 
 impl FrontEnd {
     pub fn connect(path: &Path) -> Self {
-        let line = UnixStream::connect(path).unwrap();
+        Self::on(UnixStream::connect(path).unwrap())
+    }
+
+    /// On this connection.
+    pub fn on(line: UnixStream) -> Self {
         line.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let memory = tempfile::tempfile().unwrap();
         memory.set_len(MEMORY).unwrap();
@@ -128,6 +132,11 @@ impl FrontEnd {
     pub fn stop(&self) -> u32 {
         let state = self.request(GET_VRING_BASE, &[0_u32, 0].map(u32::to_ne_bytes).concat(), 8);
         (state >> 32) as u32
+    }
+
+    /// Whether the other side has hung up.
+    pub fn is_closed(&self) -> bool {
+        (&self.line).read(&mut [0]).unwrap() == 0
     }
 
     /// Gives the port one more buffer to fill.

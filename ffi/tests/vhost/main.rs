@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod front_end;
+mod hand_over;
 mod taken;
 
 use std::os::unix::net::UnixStream;
@@ -123,6 +124,8 @@ fn attach_migrate_and_detach() {
     assert_eq!(other_vhost.state(), DETACHED);
     several_rings(&eal, &pool, &dir.path().join("2"));
     taken::what_a_guest_has_taken(&eal, &pool, &dir.path().join("3"));
+    hand_over::a_front_end_does_not_notice(&eal, &pool, &dir.path().join("4"));
+    hand_over::a_front_end_that_listens_does_not_notice(&eal, &pool, &dir.path().join("5"));
     assert_eq!(pool.in_use(), 0);
 }
 

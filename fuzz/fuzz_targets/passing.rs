@@ -1,0 +1,4 @@
+//! Fuzz target: see `stopover_vmm::exercise::exercise_piece`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| stopover_vmm::exercise::exercise_piece(input));
