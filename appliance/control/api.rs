@@ -40,21 +40,21 @@ pub struct Api {
 }
 
 impl Api {
-    /// For this many lcores.
-    pub fn new(
-        requests: Receiver<PendingRequest>,
-        socket: Socket,
-        lcores: usize,
-        view: Option<ParkedView>,
-    ) -> Self {
+    /// For this many lcores. Nobody can ask yet.
+    pub fn new(requests: Receiver<PendingRequest>, lcores: usize, view: Option<ParkedView>) -> Self {
         let cleared = (0..lcores).map(|_| LcoreReading::default()).collect();
-        Self { requests, socket: Some(socket), cleared, capture: Arc::default(), waiting: None, view }
+        Self { requests, socket: None, cleared, capture: Arc::default(), waiting: None, view }
     }
 
     /// Requests that wait.
     #[must_use]
     pub const fn requests(&self) -> &Receiver<PendingRequest> {
         &self.requests
+    }
+
+    /// Requests come by this.
+    pub fn open(&mut self, socket: Socket) {
+        self.socket = Some(socket);
     }
 
     /// Closes the sockets, so that another process can listen.

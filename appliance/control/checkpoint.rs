@@ -262,6 +262,14 @@ pub struct Restored {
     age: Duration,
 }
 
+impl Restored {
+    /// The start is to wait for the board.
+    #[must_use]
+    pub fn is_old(self) -> bool {
+        self.age > OLD.0
+    }
+}
+
 impl Control {
     /// Writes a piece of a checkpoint, if one is due.
     pub(super) fn write_checkpoint(&mut self, now_ms: u64) {
@@ -343,9 +351,9 @@ impl Control {
 
     /// With an old checkpoint waits for the board, but not for long. Returns false if it is stopped.
     pub(super) fn await_board(&mut self, restored: Option<Restored>) -> bool {
-        let (old, longest) = OLD;
+        let (_, longest) = OLD;
         let until = Instant::now() + longest;
-        let is_old = restored.is_some_and(|restored| restored.age > old);
+        let is_old = restored.is_some_and(Restored::is_old);
         while is_old && self.board.is_stale() && Instant::now() < until {
             if self.stop.load(Ordering::Relaxed) {
                 return false;

@@ -124,7 +124,7 @@ pub struct Control {
 impl Control {
     /// Runs until `stop` is set, or another process takes over. The lcores keep running; see [`Control::shut_down`].
     pub fn run(&mut self) {
-        while !self.stop.load(Relaxed) && self.successor.is_none() {
+        while !self.stop.load(Relaxed) && !self.gives_way() {
             self.wait();
             self.round();
             self.rounds += 1;
@@ -296,6 +296,15 @@ impl Control {
         }
     }
 
+    /// Reads all links, before lcores run: what is known of guests and of the underlay is in the tables then. What is to be
+    /// sent for that is lost, and repeated.
+    pub(crate) fn look_at_ports(&mut self) {
+        let now_ms = self.now_ms();
+        self.migrate(now_ms, |migrations| migrations.watch_vifs(now_ms));
+        self.watch_links(now_ms);
+        self.publish();
+    }
+
     /// Whether ports run: the appliance forwards.
     #[must_use]
     pub fn forwards(&self) -> bool {
@@ -307,7 +316,7 @@ impl Control {
     /// # Errors
     /// That process is not there any more.
     pub fn shut_down(mut self) -> Result<()> {
-        if let Some(successor) = self.successor.take() {
+        if let Some(successor) = self.take_successor() {
             return self.give_way(successor);
         }
         log::info!("stopping");

@@ -99,12 +99,17 @@ impl Ports {
         self.sleeper.wake()
     }
 
-    /// The ports run from now on.
-    pub fn run(&mut self, handles: Vec<PortHandle>, lcores: Vec<LcoreHandle>) {
-        (self.handles, self.lcores) = ((0..).zip(handles).collect(), lcores);
+    /// The ports are connected, and run with the lcores.
+    pub fn connected(&mut self, handles: Vec<PortHandle>) {
+        self.handles = (0..).zip(handles).collect();
         for (number, port) in &self.handles {
             self.watch(*number, port);
         }
+    }
+
+    /// The lcores run from now on.
+    pub fn run(&mut self, lcores: Vec<LcoreHandle>) {
+        self.lcores = lcores;
     }
 
     /// Has a port report its device's events, and wake the control thread.
@@ -142,9 +147,7 @@ impl Ports {
 
     /// Stops the lcores, then the devices.
     pub fn shut_down(&mut self) {
-        // All at once: what one hands to another is still sent.
-        self.lcores.iter().for_each(|lcore| lcore.stop.store(true, Relaxed));
-        self.lcores.clear();
+        self.stop_lcores();
         for port in self.handles.values() {
             if let Err(e) = port.device.stop() {
                 log::warn!("port {}: {e}", port.name);
@@ -152,10 +155,23 @@ impl Ports {
         }
     }
 
-    /// After that: closes the devices, for another process. A vhost-user socket is closed when it stops.
-    pub fn close(&mut self) {
-        for port in self.handles.values().filter(|port| port.vhost.is_none() && port.in_service) {
-            if let Err(e) = port.device.close() {
+    /// Stops the lcores.
+    pub fn stop_lcores(&mut self) {
+        // All at once: what one hands to another is still sent.
+        self.lcores.iter().for_each(|lcore| lcore.stop.store(true, Relaxed));
+        self.lcores.clear();
+    }
+
+    /// After that: closes devices, for another process; those whose driver has such a name. A vhost-user socket is closed
+    /// when it stops.
+    pub fn close(&mut self, which: impl Fn(&str) -> bool) {
+        for port in self.handles.values().filter(|port| which(&port.device.info().driver)) {
+            let closed = match port.vhost {
+                None if !port.in_service => Ok(()),
+                None => port.device.stop().and_then(|()| port.device.close()),
+                Some(_) => port.device.stop(),
+            };
+            if let Err(e) = closed {
                 log::warn!("port {}: {e}", port.name);
             }
         }

@@ -1,6 +1,7 @@
 //! Start: from a checked configuration to running lcores, or to one error with nothing left behind. In this order:
-//! sockets, EAL, pool and devices, tables, control socket, the checkpoint, the board, and, once the checkpoint or the
-//! board's first snapshot is in the tables, ports and lcores. So no frame meets an empty table. Without a checkpoint the
+//! sockets, EAL, pool and devices, tables, the checkpoint, control socket, the board, and, once the checkpoint or the
+//! board's first snapshot is in the tables, ports and lcores. A process that takes the place of another has the control
+//! socket and the board last, if it can. So no frame meets an empty table. Without a checkpoint the
 //! start waits for that snapshot without a limit, and answers the operator meanwhile. `devices` configures and starts devices; `launch` starts lcores.
 
 mod launch;
@@ -10,10 +11,11 @@ use super::{
     api::Api,
     board_link::BoardLink,
     changes::Changes,
-    checkpoint::Checkpoints,
+    checkpoint::{Checkpoints, Restored},
+    connect::Started,
     declared::HostIds,
     device_events::DeviceEvents,
-    devices::{self, Reserved},
+    devices::{self, Ready, Reserved},
     host_key::{self, HostKeyError},
     loops::Loops,
     numa::Pools,
@@ -35,16 +37,17 @@ use crate::pipeline::ports::Port as StagePort;
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
 use anyhow::{Context, Result};
-use crossbeam::channel;
+use crossbeam::channel::{self, Sender};
 use dpdk::Eal;
 use std::{
-    collections::{BTreeSet, VecDeque},
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 use stopover_bbs::client::{self, Point, PublicKey, Session, SessionConfig, Update};
-use stopover_config::appliance::{Appliance, Truth};
+use stopover_config::appliance::{Appliance, QueueRef, Truth};
+use stopover_ctl::KnownNeighbour;
 use stopover_net::Vni;
 use stopover_pki::ClientTls;
 use uuid::Uuid;
@@ -62,6 +65,8 @@ struct Built {
     views: Vec<ParkedView>,
     /// Networks in which stations can appear that nothing declares.
     segments: BTreeSet<Vni>,
+    /// Where requests are sent.
+    requests: Sender<PendingRequest>,
 }
 
 /// Checks what depends on the DPDK of this program and on the files beside the configuration, and not on the devices of
@@ -123,7 +128,8 @@ pub fn start(
         server::prepare_socket_path(&config.ctl)?;
         vhost_sockets::prepare_sockets(&config)?;
     }
-    // Before EAL: its thread is to run anywhere.
+    // Before EAL: their threads are to run anywhere. A VMM waits for each reply.
+    dpdk::vhost::relay()?;
     let checkpoints = Checkpoints::new(source.checkpoint_path(), config.checkpoint_s)?;
     let tls = config.tls.as_deref().map(ClientTls::load).transpose()?;
     let mut board = BoardLink::new(&config, public_key(&config, &source)?);
@@ -131,34 +137,136 @@ pub fn start(
     let reserved = Reserved::new(&eal, &config)?;
     let lcores = reserved.assigned.len();
     let memory = (Tables::new(lcores + 1)?, HoldPool::new(config.migration.hold_bytes));
-    // What takes long is before this, what needs a device behind it.
-    if let Some(predecessor) = predecessor {
-        board.take_over(predecessor.take_over(rt, &eal, &config)?);
+    let mut hand_over = predecessor.map(|predecessor| predecessor.ask(rt, &config)).transpose()?;
+    if let Some(hand_over) = &mut hand_over {
+        board.take_over(hand_over.instance());
+        hand_over.open_devices(&eal, &config)?;
     }
     let ready = reserved.configure(&eal, &config)?;
     let Reserved { pools, assigned } = reserved;
     let facts: Vec<Facts> = ready.iter().map(|r| r.facts).collect();
-    let Built { mut control, views, segments } =
-        build(config, (source, checkpoints, board), &facts, memory, (pools, eal), rt, stop)?;
-    let restored = control.restore_checkpoint();
-    let held = restored.map(|restored| restored.point);
-    if let Some((session, updates)) = open_session(&control, &facts, rt, (segments, held, tls)) {
-        control.board.open(session, updates);
-        if !(control.await_snapshot() && control.await_board(restored)) {
-            // Stopped: there is no state to forward by, so nothing is started.
-            return Ok(control);
-        }
+    let api_file = source.path().map(Path::to_owned);
+    let Built { mut control, views, segments, requests } =
+        build(config, (source, checkpoints, board), &facts, memory, (pools, eal), stop)?;
+    if let Some(hand_over) = &hand_over {
+        control.learn_neighbours(hand_over.neighbours());
     }
-    let running = devices::start_ports(&control.config, ready)
-        .and_then(|started| launch::launch(&control, started, &assigned, views));
-    match running {
-        Ok((handles, lcores)) => control.ports.run(handles, lcores),
-        Err(e) => {
-            control.board.close();
-            return Err(e);
+    let restored = control.restore_checkpoint();
+    let mut outside = Outside { rt, facts: &facts, segments, restored, tls, api_file, requests };
+    let run = Run { ready, assigned, views };
+    match hand_over {
+        None => {
+            outside.open_api(&mut control)?;
+            if outside.await_board(&mut control) {
+                run.run(&mut control, false, |_, _| Ok(()))?;
+            }
+        }
+        Some(mut hand_over) if hand_over.is_beside() && control.can_forward(restored) => {
+            run.run(&mut control, true, |control, started| {
+                hand_over.take(started)?;
+                hand_over.connect(&control.config)?;
+                // The board learns of guests by it.
+                outside.open_session(control);
+                Ok(())
+            })?;
+            hand_over.await_closed()?;
+            outside.open_api(&mut control)?;
+        }
+        Some(mut hand_over) => {
+            if hand_over.is_beside() {
+                hand_over.take(&mut [])?;
+                hand_over.await_closed()?;
+            }
+            outside.open_api(&mut control)?;
+            if outside.await_board(&mut control) {
+                run.run(&mut control, true, |control, _| hand_over.connect(&control.config))?;
+            }
         }
     }
     Ok(control)
+}
+
+/// What is needed to be reached, and to reach the board.
+struct Outside<'s> {
+    rt: &'s tokio::runtime::Handle,
+    facts: &'s [Facts],
+    segments: BTreeSet<Vni>,
+    restored: Option<Restored>,
+    tls: Option<ClientTls>,
+    /// What is read again for a reload.
+    api_file: Option<PathBuf>,
+    requests: Sender<PendingRequest>,
+}
+
+impl Outside<'_> {
+    /// Opens the control socket.
+    fn open_api(&self, control: &mut Control) -> Result<()> {
+        let socket =
+            server::serve(self.rt, &control.config, self.api_file.as_deref(), self.requests.clone())?;
+        control.api.open(socket);
+        Ok(())
+    }
+
+    /// Registers at the board, if there is one. From here on the session works by itself.
+    fn open_session(&mut self, control: &mut Control) -> bool {
+        let held = self.restored.map(|restored| restored.point);
+        let segments = std::mem::take(&mut self.segments);
+        let session = open_session(control, self.facts, self.rt, (segments, held, self.tls.take()));
+        let has_board = session.is_some();
+        if let Some((session, updates)) = session {
+            control.board.open(session, updates);
+        }
+        has_board
+    }
+
+    /// The same; then waits until there is a state to forward by. False if it is stopped before.
+    fn await_board(&mut self, control: &mut Control) -> bool {
+        !self.open_session(control) || control.await_snapshot() && control.await_board(self.restored)
+    }
+}
+
+/// What is needed to forward.
+struct Run {
+    ready: Vec<Ready>,
+    assigned: BTreeMap<u32, Vec<QueueRef>>,
+    views: Vec<ParkedView>,
+}
+
+impl Run {
+    /// Starts ports and lcores; `between` is done between the two. `looks`: see [`launch::launch`].
+    fn run(
+        self,
+        control: &mut Control,
+        looks: bool,
+        between: impl FnOnce(&mut Control, &mut [Started]) -> Result<()>,
+    ) -> Result<()> {
+        let Self { ready, assigned, views } = self;
+        let running = devices::start_ports(&control.config, ready).and_then(|mut started| {
+            between(control, &mut started)?;
+            launch::launch(control, started, &assigned, views, looks)
+        });
+        running.inspect_err(|_| control.board.close())
+    }
+}
+
+impl Control {
+    /// Neighbours that the predecessor knew, before hosts are reached by them.
+    fn learn_neighbours(&mut self, known: &[KnownNeighbour]) {
+        let now_ms = self.now_ms();
+        for KnownNeighbour { port, ip, mac } in known {
+            if let Some(port) = self.ports.number(port) {
+                self.underlay.inherit(now_ms, port.into(), *ip, *mac);
+            }
+        }
+    }
+
+    /// Whether there is a state to forward by, without waiting for the board.
+    fn can_forward(&self, restored: Option<Restored>) -> bool {
+        match self.config.truth {
+            Truth::Board(_) => restored.is_some_and(|restored| !restored.is_old()),
+            _ => true,
+        }
+    }
 }
 
 /// A process beside another has its devices later.
@@ -170,14 +278,13 @@ fn eal_args(config: &Appliance, is_beside: bool) -> Vec<String> {
     config.eal.iter().cloned().chain(vdevs).collect()
 }
 
-/// Builds the control thread's state and opens the control socket. `facts`: of the configuration's ports, in their order.
+/// Builds the control thread's state. `facts`: of the configuration's ports, in their order.
 fn build(
     config: Appliance,
     (source, checkpoints, board): (Source, Checkpoints, BoardLink),
     facts: &[Facts],
     ((mut tables, mut views), hold): ((Tables, Vec<ParkedView>), Arc<HoldPool>),
     (pools, eal): (Pools, Eal),
-    rt: &tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
 ) -> Result<Built> {
     let plan = Plan::new(&config, facts, &mut tables)?;
@@ -194,7 +301,6 @@ fn build(
     let migrations = Migrations::new(&config, facts, &stage_ports);
     let (request_tx, requests) = channel::bounded::<PendingRequest>(64);
     let ports = Ports::new(&config.ports, stage_ports, pools)?;
-    let socket = server::serve(rt, &config, source.path(), request_tx)?;
     let mut control = Control {
         began: Instant::now(),
         underlay: Underlay::new(plan.underlays),
@@ -207,7 +313,7 @@ fn build(
         replica,
         stations,
         loops,
-        api: Api::new(requests, socket, lcores, trace_view),
+        api: Api::new(requests, lcores, trace_view),
         checkpoints,
         changes: Changes::new(source)?,
         host_ids: HostIds::default(),
@@ -224,7 +330,7 @@ fn build(
     // Declarations are in the tables before the first frame is received.
     control.declare();
     control.publish();
-    Ok(Built { control, views, segments })
+    Ok(Built { control, views, segments, requests: request_tx })
 }
 
 fn replica_of(config: &Appliance, plan: &Plan) -> Replica {

@@ -16,9 +16,16 @@ use stopover_config::appliance::{Appliance, Vhost};
 /// # Errors
 /// A folder cannot be made, another process listens at a path, or a file there is no socket.
 pub fn prepare_sockets(config: &Appliance) -> Result<()> {
-    let sockets = vdevs(config).into_iter().filter_map(socket_path);
-    sockets.filter_map(Path::parent).try_for_each(make_folder)?;
+    prepare_folders(config)?;
     config.vhosts().try_for_each(|(_, vhost)| prepare_socket(&vhost))
+}
+
+/// Makes the folders of the sockets of other virtual devices.
+///
+/// # Errors
+/// One cannot be made.
+pub fn prepare_folders(config: &Appliance) -> Result<()> {
+    vdevs(config).into_iter().try_for_each(prepare_folder)
 }
 
 /// The same for one vhost-user port.

@@ -40,6 +40,7 @@ use paths::Destination;
 use routes::{Confidence, Routes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use stopover_net::Mac;
 
 /// ARP, ND and ping answers of a port per second: far more than stations with caches need, and far less than would
 /// occupy the control thread in a storm.
@@ -176,6 +177,18 @@ impl Underlay {
                 self.cache.detach(hop.port, hop.next_hop_ip, dst, now_ms);
             }
             self.destinations.remove(&dst);
+        }
+    }
+
+    /// The neighbours with a MAC, which a successor of this process need not ask for: port, address, MAC.
+    pub fn known(&self) -> impl Iterator<Item = (usize, IpAddr, Mac)> {
+        self.cache.iter().filter_map(|(port, ip, n)| Some((port, ip, n.mac()?)))
+    }
+
+    /// A neighbour that a predecessor of this process knew. It is used, and verified when a destination needs it.
+    pub fn inherit(&mut self, now_ms: u64, port: usize, ip: IpAddr, mac: Mac) {
+        if self.ports.iter().any(|p| p.config.index == port && p.config.on_link(ip)) {
+            self.cache.learn(port, ip, mac, now_ms);
         }
     }
 

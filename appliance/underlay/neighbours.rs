@@ -277,7 +277,6 @@ impl Cache {
     }
 
     /// All entries in order of port and address.
-    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = (usize, IpAddr, &Neighbour)> {
         self.table.iter().map(|(&(port, ip), n)| (port, ip, n))
     }

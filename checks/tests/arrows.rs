@@ -16,6 +16,7 @@ const CRATES: &[crates::Rule] = &[
             "stopover-logging",
             "stopover-net",
             "stopover-pki",
+            "stopover-vmm",
         ],
     },
     crates::Rule {
@@ -44,7 +45,14 @@ const CRATES: &[crates::Rule] = &[
     crates::Rule { package: "stopover-checks", uses: &[] },
     crates::Rule {
         package: "stopover-fuzz",
-        uses: &["stopover-bbs", "stopover-config", "stopover-net", "stopover-pki", "stopover-tunnel", "stopover-vmm"],
+        uses: &[
+            "stopover-bbs",
+            "stopover-config",
+            "stopover-net",
+            "stopover-pki",
+            "stopover-tunnel",
+            "stopover-vmm",
+        ],
     },
     crates::Rule { package: "stopover-front-ends", uses: &["stopover-guest-tools"] },
     crates::Rule { package: "stopover-guest-tools", uses: &[] },
@@ -247,7 +255,10 @@ const CONTROL: &[modules::Rule] = &[
         uses: &["control::device_state", "control::mtu", "control::request", "control::rows"],
     },
     modules::Rule { module: "control::trace", uses: &["control::request"] },
-    modules::Rule { module: "control::take_over", uses: &["control::request", "control::vhost_sockets"] },
+    modules::Rule {
+        module: "control::take_over",
+        uses: &["control::connect", "control::request", "control::vhost_sockets"],
+    },
     modules::Rule { module: "control::metrics", uses: &[] },
     modules::Rule {
         module: "control::start",

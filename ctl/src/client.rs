@@ -193,11 +193,11 @@ impl Client {
         self.call(method, &path, body, CHANGE_FACTOR * self.timeout).await
     }
 
-    /// Has the appliance close its devices and sockets for another process, and end. Its last checkpoint may take as long as a
+    /// Has the appliance give its place to another process, when that is ready. Its last checkpoint may take as long as a
     /// change.
-    pub async fn take_over(&self, request: TakeOver) -> Result<TakenOver, ClientError> {
+    pub async fn take_over(&self, request: &TakeOver) -> Result<TakenOver, ClientError> {
         let limit = CHANGE_FACTOR * self.timeout;
-        self.call(Method::POST, path::TAKE_OVER, Some(encode(&request)), limit).await
+        self.call(Method::POST, path::TAKE_OVER, Some(encode(request)), limit).await
     }
 
     /// Follows a frame. Waiting for a captured one does not count against the client's time limit.

@@ -49,7 +49,7 @@ pub mod path {
     pub const ACCEPT_BOARD: &str = "/v1/board/accept";
     /// Takes [`ClearRequest`](crate::ClearRequest), returns `{}`.
     pub const CLEAR: &str = "/v1/clear";
-    /// Takes [`TakeOver`](crate::TakeOver), returns [`TakenOver`](crate::TakenOver), and ends the process.
+    /// Takes [`TakeOver`](crate::TakeOver), returns [`TakenOver`](crate::TakenOver). The process ends when the other one is ready.
     pub const TAKE_OVER: &str = "/v1/take-over";
     /// Takes [`TraceRequest`](crate::TraceRequest), returns [`TraceReport`](crate::TraceReport).
     pub const TRACE: &str = "/v1/trace";

@@ -14,6 +14,8 @@ pub use tables::*;
 pub use trace::*;
 
 use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, path::PathBuf};
+use stopover_net::Mac;
 
 /// Body of every answer whose status is not 2xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,18 +59,33 @@ pub struct Version {
 }
 
 /// The process that takes the place of the running one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TakeOver {
     /// Its process id.
     pub pid: u32,
+    /// Where it listens (`SOCK_SEQPACKET`) for the rest: the running process connects there.
+    pub line: PathBuf,
 }
 
-/// The devices and sockets are closed, and the last checkpoint is written: the other process has the place.
+/// A checkpoint is written, and the running process goes on until the other one tells by the line that it is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenOver {
     /// By which the host is registered at the board: the other process continues with it. 32 hexadecimal digits.
     pub instance: String,
+    /// What the other process need not ask for on the underlay.
+    pub neighbours: Vec<KnownNeighbour>,
+}
+
+/// A station on the link of an underlay port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownNeighbour {
+    /// Port name.
+    pub port: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its MAC.
+    pub mac: Mac,
 }
 
 /// What to set to zero.

@@ -118,7 +118,15 @@ impl Changes {
 impl Control {
     /// Changes the configuration, or finds out what would change.
     pub(super) fn change(&mut self, request: ConfigChange, query: ChangeQuery, reply: ReplyTo) {
-        if self.changes.under_way.is_some() {
+        if self.successor.is_some() {
+            // It has read the files already.
+            let error = ApiError::new(
+                "a process that takes over",
+                "none: it would not have the change",
+                "try again when it has the place",
+            );
+            answer(reply, Err(error));
+        } else if self.changes.under_way.is_some() {
             self.changes.waiting.push_back((request, query, reply));
         } else {
             self.begin_change(request, query, reply);

@@ -4,7 +4,7 @@
 use crate::control::{
     Control,
     connect::Started,
-    ports::{LcoreHandle, PortHandle, queues::RING},
+    ports::{LcoreHandle, queues::RING},
     sleeps,
     spread::QueueAt,
 };
@@ -31,13 +31,15 @@ use std::{
 use stopover_config::appliance::QueueRef;
 use stopover_lockfree::barrier::{Barrier, Member};
 
-/// Assigns the queues to the lcores and starts these.
+/// Assigns the queues to the lcores and starts these. `looks`: the links are read before, so that the lcores drop nothing
+/// that waits for them already.
 pub(super) fn launch(
-    control: &Control,
+    control: &mut Control,
     started: Vec<Started>,
     assigned: &BTreeMap<u32, Vec<QueueRef>>,
     views: Vec<ParkedView>,
-) -> Result<(Vec<PortHandle>, Vec<LcoreHandle>)> {
+    looks: bool,
+) -> Result<()> {
     let mut tx_ports: Vec<Vec<TxPort>> = assigned.iter().map(|_| Vec::new()).collect();
     let mut rx = Vec::new();
     let mut ports = Vec::new();
@@ -57,6 +59,10 @@ pub(super) fn launch(
         log::info!("{why}");
     }
     let sleeps = (longest, sleeps::poll_us(control.config.idle));
+    control.ports.connected(ports);
+    if looks {
+        control.look_at_ports();
+    }
     let mut lcores = Vec::new();
     let barrier = Barrier::new(assigned.len());
     for (number, (((lcore, queues), view), tx_ports)) in assigned.iter().zip(views).zip(tx_ports).enumerate()
@@ -77,7 +83,8 @@ pub(super) fn launch(
         handle.queues = queues.iter().map(|q| QueueAt { port: q.port as u16, queue: q.queue }).collect();
         lcores.push(handle);
     }
-    Ok((ports, lcores))
+    control.ports.run(lcores);
+    Ok(())
 }
 
 /// Starts one lcore. The names of its queues are left empty.

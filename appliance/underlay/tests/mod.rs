@@ -9,8 +9,8 @@ mod paths;
 mod reconfigure;
 
 use super::*;
+use stopover_net::VlanId;
 use stopover_net::arp::{ArpFacts, ArpKind};
-use stopover_net::{Mac, VlanId};
 use stopover_net::{checksum, ipv4, ipv6};
 
 fn ip(s: &str) -> IpAddr {

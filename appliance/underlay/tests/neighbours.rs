@@ -47,6 +47,25 @@ fn an_answer_resolves_at_once() {
 }
 
 #[test]
+fn what_a_predecessor_knew_is_used_before_any_answer() {
+    let mut old = us();
+    old.track(10_000, ip("10.0.0.2"), 4789);
+    old.input(10_001, 3, &arp_reply_to_us(&peer(), "10.0.0.2"));
+    let known: Vec<_> = old.known().collect();
+    assert_eq!(known, [(3, ip("10.0.0.2"), mac(2))]);
+    let mut new = Underlay::new(vec![port(3, 1, &["10.0.0.1/24"])]);
+    new.inherit(0, 3, ip("10.0.0.2"), mac(2));
+    new.inherit(0, 3, ip("10.9.0.2"), mac(9));
+    new.inherit(0, 4, ip("10.0.0.3"), mac(3));
+    assert_eq!(new.known().count(), 1, "the others are on no link of it");
+    assert_eq!(new.track(0, ip("10.0.0.2"), 4789).resolved, [], "the link is down");
+    let resolved = new.link(1, 3, true).resolved;
+    assert_eq!(resolved.len(), 1);
+    assert_eq!((resolved[0].0, resolved[0].1.dst_mac), (ip("10.0.0.2"), mac(2)));
+    assert_eq!(state(&new, "10.0.0.2"), Some(State::Probe), "it is verified");
+}
+
+#[test]
 fn the_mac_is_used_while_probed_and_dropped_after_six_probes() {
     let mut u = us();
     u.track(10_000, ip("10.0.0.2"), 4789);

@@ -131,12 +131,11 @@ class Machine:
     """One QEMU process and its two sockets: `line`, the command channel of the guest, and `qmp`. An `incoming` machine
     waits for a guest that migrates to it; a `paused` one does not let the guest run before `cont`. `number`
     distinguishes the machines of a guest. With `reconnect` it tries every second to reach an appliance that has gone
-    away; with `vhost_server` the appliance connects to it. Without
-    `link` the NIC always reports a link (no VIRTIO_NET_F_STATUS). The NIC has so many queue `pairs`; Linux enables as many of them as the guest has `cpus`. If it is `simple` it
-    takes no frames with unfinished checksums, and no uncut segments."""
+    away; with `vhost_server` the appliance connects to it. The NIC has so many queue `pairs`; Linux enables as many of
+    them as the guest has `cpus`. Its rings can be `packed`. If it is `simple` it takes no frames with unfinished checksums, and no uncut segments."""
 
     def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False, cpus=1,
-                 pairs=1, simple=False, vhost_server=False, link=True):
+                 pairs=1, simple=False, vhost_server=False, packed=False):
         kernel, initramfs = _initramfs(lab)
         cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
         # Without MSI-X (`vectors=0`): QEMU 7.2 with TCG crashes when vhost-user uses it.
@@ -153,7 +152,7 @@ class Machine:
                             f"{',server=on,wait=off' if vhost_server else ''}",
                 "-netdev", f"vhost-user,id=n0,chardev=c0{f',queues={pairs}' if pairs > 1 else ''}",
                 "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=,vectors=0,{'mq=on,' if pairs > 1 else ''}"
-                           f"{SIMPLE if simple else ''}{'' if link else 'status=off,'}"
+                           f"{SIMPLE if simple else ''}{'packed=on,' if packed else ''}"
                            f"rx_queue_size={QUEUE},tx_queue_size={QUEUE}",
                 *(["-incoming", "defer"] if incoming else []), *(["-S"] if paused else [])]
         self.process = Process(lab, f"guest-{name}", argv, ns=ns)
@@ -200,10 +199,18 @@ class Guest:
 
     def __init__(self, lab, name, vhost, mac, ns=None, **hardware):
         self.lab, self.name, self.mac, self.hardware = lab, name, mac, hardware
+        self.place = vhost, mac, ns
         self.machines = 1
-        self.machine = Machine(lab, name, 1, vhost, mac, ns, **hardware)
+        self.machine = Machine(lab, name, 1, *self.place, **hardware)
         self.incoming = None  # the machine to which it migrates
         self.received = b""
+
+    def restart(self):
+        """Starts it again, after its machine was killed."""
+        self.machines += 1
+        self.received = b""
+        self.machine = Machine(self.lab, self.name, self.machines, *self.place, **self.hardware)
+        self.booted()
 
     @property
     def process(self):
