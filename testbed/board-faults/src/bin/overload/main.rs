@@ -57,7 +57,7 @@ async fn disturb(args: &Args, kind: Kind) -> anyhow::Result<u64> {
         command.uid(STRANGER);
     }
     let child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-    let limit = Duration::from_secs(args.seconds + 30);
+    let limit = Duration::from_secs(args.seconds + 120);
     let output = tokio::time::timeout(limit, child.wait_with_output()).await.context("it does not end")??;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{name} ended with {}", output.status);
