@@ -3,8 +3,8 @@
 
 Each host has a certificate of its own, a connection, and a watch of its network, whose every revision it acknowledges. Ten
 hosts share a network. In the time that is measured, hosts claim nodes whose address changes, so that each claim is a durable
-change that ten watches see; there are as many heartbeats; and ten times a second a host connects and registers again, as a
-process that has started anew. The hosts are one process of the same machine: its own delays are in the times, too.
+change that ten watches see; there are as many heartbeats; and ten times a second a host connects and registers again, as
+after a lost connection. The hosts are one process of the same machine: its own delays are in the times, too.
 
 `registration_p99_ms`, `claim_p99_ms`, `heartbeat_p99_ms`: from the call to the answer. `connection_p99_ms`: of a new
 connection with its handshake; not judged. `lost`: calls without the answer that is expected, and watches that ended.

@@ -33,6 +33,8 @@ pub struct Member {
     vni: u32,
     plan: Plan,
     times: Arc<Times>,
+    /// Of its process.
+    instance: Vec<u8>,
     host: Host,
     watch: JoinHandle<()>,
 }
@@ -42,13 +44,14 @@ async fn register(
     number: u32,
     name: String,
     vni: u32,
+    instance: &[u8],
     times: &Arc<Times>,
 ) -> anyhow::Result<(Host, JoinHandle<()>)> {
     let began = Instant::now();
     let connection = connect(address).await?;
     times.note(Kind::Connection, began, None);
     let began = Instant::now();
-    let host = Host::register(connection, number, name, vni, key()).await?;
+    let host = Host::register(connection, number, name, vni, instance.to_vec()).await?;
     times.note(Kind::Registration, began, None);
     let watch = watch(&host, vni, Arc::clone(times)).await?;
     Ok((host, watch))
@@ -96,19 +99,20 @@ impl Member {
         plan: Plan,
         times: Arc<Times>,
     ) -> anyhow::Result<Self> {
-        let (host, watch) = register(&address, number, name, vni, &times).await?;
+        let instance = key();
+        let (host, watch) = register(&address, number, name, vni, &instance, &times).await?;
         let nodes: Vec<_> =
             (0..plan.nodes).map(|node| (host.mac(node), vec![ip(number, node, false)])).collect();
         for some in nodes.chunks(PER_CALL) {
             let began = Instant::now();
             times.note(Kind::Claim, began, host.claim(some).await);
         }
-        Ok(Self { address, number, vni, plan, times, host, watch })
+        Ok(Self { address, number, vni, plan, times, instance, host, watch })
     }
 
-    /// Round after round, the first after this time. Each claim gives a node its other address.
-    pub async fn run(mut self, first: Duration) {
-        tokio::time::sleep(first).await;
+    /// Round after round, from some time on. Each claim gives a node its other address.
+    pub async fn run(mut self) {
+        tokio::time::sleep(self.plan.every.mul_f64(fastrand::f64())).await;
         let mut rounds = tokio::time::interval(self.plan.every);
         for round in 0u32.. {
             rounds.tick().await;
@@ -125,10 +129,11 @@ impl Member {
         }
     }
 
-    /// As a process of the host that has started again.
+    /// As a host that has lost its connection.
     async fn register_again(&mut self) {
         self.watch.abort();
-        match register(&self.address, self.number, self.host.name.clone(), self.vni, &self.times).await {
+        let name = self.host.name.clone();
+        match register(&self.address, self.number, name, self.vni, &self.instance, &self.times).await {
             Ok((host, watch)) => (self.host, self.watch) = (host, watch),
             Err(e) => self.times.lost(&format!("registration of {}: {e:#}", self.host.name)),
         }
