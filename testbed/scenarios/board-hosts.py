@@ -50,7 +50,7 @@ def body(lab):
     ca = start_board(lab, endpoint)
     tool = Process(lab, "many-hosts", [program("many-hosts"), "--board", endpoint, "--ca", ca, "--out", lab.dir / "hosts",
                                        "--hosts", read.hosts, "--nodes", NODES_OF_HOST * read.hosts, "--claims", read.hosts,
-                                       "--registrations", max(1, read.hosts // 100), "--seconds", read.seconds])
+                                       "--registrations", 10, "--seconds", read.seconds])
     status = tool.wait_end(300 + 2 * read.seconds)
     lines = tool.log.read_text(errors="replace").splitlines()
     for line in lines[-12:-1]:
