@@ -1,4 +1,5 @@
-//! The relay's thread, and the handle on it. Enters: sockets of vhost-user ports, each with its way to librte_vhost. Leaves: nothing but what the other modules pass on. Callers wait until the thread has done what they ask.
+//! The relay's thread, and the handle on it. Enters: sockets of vhost-user ports, each with its way to librte_vhost.
+//! Leaves: nothing but what the other modules pass on. Callers wait until the thread has done what they ask.
 
 use crate::{
     connection::BackEnd,
