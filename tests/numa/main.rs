@@ -133,6 +133,8 @@ fn a_queue_that_is_far_from_its_port_is_reported_at_the_start() {
             "port {queue} is polled by lcore {lcore}, which is on another socket than the device (socket {socket})"
         )
     };
+    // A thread of its own writes the log.
+    program.wait_until("both are reported", || program.log().matches("is polled by").count() >= 2);
     let log = program.log();
     assert!(log.contains(&far("vm1: queue 0", 1, 1)) && log.contains(&far("ul0: queue 1", 3, 0)), "{log}");
     assert_eq!(log.matches("is polled by").count(), 2, "{log}");

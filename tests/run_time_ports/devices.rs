@@ -187,7 +187,7 @@ fn a_port_that_does_not_open_again_is_missing_until_it_does() {
         (program.names(), missing()),
         (vec!["ul0".into(), "vm3".into()], vec!["vm2".into(), "vm1".into()])
     );
-    assert_eq!(program.log().matches("nor be taken back as a whole").count(), 2, "{}", program.log());
+    program.wait_log("nor be taken back as a whole", 2);
 
     // Others come and go, and what is missing is tried with each reload.
     program.delete("vm3").unwrap();

@@ -132,7 +132,7 @@ fn queues_move_between_lcores_that_run() {
     let mut queues = program.queues();
     queues.iter_mut().for_each(|of_lcore| of_lcore.sort_unstable());
     assert_eq!(queues, [vec!["vm1:0"], vec!["ul0:0", "vm1:1"]]);
-    assert!(program.log().contains("port ul0: queue 0 moves to lcore 2"), "{}", program.log());
+    program.wait_log("port ul0: queue 0 moves to lcore 2", 1);
 }
 
 /// What is declared of a network applies from its first port on.

@@ -127,6 +127,13 @@ impl Program {
         }
     }
 
+    /// Waits for a line of the log, which a thread of its own writes.
+    #[track_caller]
+    pub fn wait_log(&self, words: &str, times: usize) {
+        self.wait_until(words, || self.log().matches(words).count() >= times);
+        assert_eq!(self.log().matches(words).count(), times, "{}", self.log());
+    }
+
     /// The queues of each lcore.
     pub fn queues(&self) -> Vec<Vec<String>> {
         let lcores = self.rt.block_on(self.client().lcores()).unwrap();
