@@ -135,10 +135,14 @@ fn word_at(text: &str, line: usize, column: usize) -> String {
     }
 }
 
-/// The hint for an unknown word: the known one with a similar spelling.
+/// The hint for an unknown word: the known one with a similar spelling. With as many edits as
+/// letters it is no misspelling: `off` must not be proposed for `on`.
 fn spelling_hint(found: &str, names: &[&str], what: &str) -> String {
-    let near =
-        names.iter().map(|n| (strsim::levenshtein(found, n), n)).min().filter(|(d, n)| *d <= 1 + n.len() / 3);
+    let near = names
+        .iter()
+        .map(|n| (strsim::levenshtein(found, n), n))
+        .min()
+        .filter(|(d, n)| *d <= 1 + n.len() / 3 && *d < found.len());
     near.map_or_else(
         || format!("remove it, or see docs/configuration.md for the {what}"),
         |(_, n)| format!("did you mean `{n}`?"),

@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use stopover_config::{
     Endpoint,
-    appliance::{self, Appliance, Device, Dscp, Idle, QueueRef, Role, Truth},
+    appliance::{self, Appliance, Device, Dscp, Idle, QueueRef, Role, Truth, TunnelMode},
     bbs,
 };
-use stopover_net::{FloodPolicy, VlanId, Vni};
+use stopover_net::{FloodPolicy, HostName, VlanId, Vni};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
@@ -85,6 +85,19 @@ fn live_migration() {
     assert_eq!(a.migration, b.migration, "either end may be the one that holds");
     assert_eq!(a.ports[1], b.ports[1], "one VM");
     assert_ne!((&a.name, a.vteps()), (&b.name, b.vteps()));
+}
+
+#[test]
+fn tunnels() {
+    let a = load("tunnels/hv-a.ron");
+    let tunnels = a.tunnels.unwrap();
+    let mode = |vni, host: &str| tunnels.mode_of(Vni::new(vni).unwrap(), &HostName::new(host).unwrap());
+    assert_eq!(
+        [mode(7, "hv-b"), mode(7, "gw-old"), mode(100, "gw-old")],
+        [TunnelMode::Required, TunnelMode::Off, TunnelMode::Required]
+    );
+    assert!(a.ports[0].mtu >= Some(1500 + 92 + 3), "as in its comment");
+    assert!(a.tls.is_some() && !a.insecure);
 }
 
 #[test]

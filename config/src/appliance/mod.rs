@@ -2,7 +2,7 @@
 //! hosts, networks and nodes (a board, or a declaration).
 //!
 //! RON text enters. The raw shapes (`raw`) are consumed by the checks (`validate`, `roles`, `across_ports`, `guard`, `prefix`,
-//! `lcores`, `migration`, `declared`) and only the types of this file leave: names are unique, indices exist,
+//! `lcores`, `migration`, `tunnels`, `declared`) and only the types of this file leave: names are unique, indices exist,
 //! ranges hold.
 
 mod across_ports;
@@ -19,6 +19,7 @@ mod raw;
 mod refusals;
 mod roles;
 mod state;
+mod tunnels;
 mod underlay;
 mod validate;
 mod vhost;
@@ -28,6 +29,7 @@ pub use lcores::EalLcores;
 pub use migration::Migration;
 pub use port_text::PortText;
 pub use state::{Aside, Merged, Replaced, State};
+pub use tunnels::{TunnelCipher, TunnelEngine, TunnelMode, Tunnels};
 pub use vhost::Vhost;
 
 use crate::{
@@ -88,6 +90,8 @@ pub struct Appliance {
     pub checkpoint_s: u64,
     /// Budgets and waits of live migration.
     pub migration: Migration,
+    /// Encrypted tunnels between hosts; only with a board. `None`: none are made, and none are answered.
+    pub tunnels: Option<Tunnels>,
     /// The ports in the order of the file; at least one. Then those that were added at run time.
     pub ports: Vec<Port>,
     /// Receive queues of each worker lcore; every queue of every port of the file is in it exactly once. `None`, and

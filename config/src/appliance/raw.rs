@@ -1,6 +1,7 @@
 //! The shapes of the RON file as serde sees them: texts, numbers and lists, nothing checked but that every
 //! key is known. `validate` consumes them; that of a port is also kept as [`super::PortText`].
 
+use super::{TunnelCipher, TunnelEngine, TunnelMode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, marker::PhantomData};
 
@@ -31,6 +32,7 @@ pub(super) struct Appliance {
     pub checkpoint_s: Option<i64>,
     #[serde(default)]
     pub migration: Migration,
+    pub tunnels: Option<Tunnels>,
     pub ports: Vec<Port>,
     pub lcores: Option<Entries<i64, Vec<String>>>,
 }
@@ -50,6 +52,23 @@ pub(super) struct Migration {
     pub hold_ms: Option<i64>,
     pub window_ms: Option<i64>,
     pub marker_wait_ms: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename = "tunnels", deny_unknown_fields)]
+pub(super) struct Tunnels {
+    #[serde(default)]
+    pub mode: TunnelMode,
+    pub networks: Option<Entries<i64, TunnelMode>>,
+    pub hosts: Option<Entries<String, TunnelMode>>,
+    #[serde(default)]
+    pub cipher: TunnelCipher,
+    pub window: Option<i64>,
+    #[serde(default)]
+    pub engine: TunnelEngine,
+    pub peers: Option<i64>,
+    pub rekey_s: Option<i64>,
+    pub export_keys: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 
 use super::{
     Appliance, Declared, Device, Idle, Port, Role, Truth, across_ports, declared, lcores, migration, raw,
-    roles, underlay,
+    roles, tunnels, underlay,
     vhost::{self, Vdevs},
 };
 use crate::{
@@ -47,6 +47,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         read::needs_credentials("board", endpoints, tls.as_ref())?;
         read::needs_insecure("board", endpoints, raw.insecure)?;
     }
+    let tunnels = tunnels::check(raw.tunnels, &name, &truth)?;
     let (mbufs, mbcache) = pool(raw.mbufs, raw.mbcache)?;
     Ok(Appliance {
         ctl: match raw.ctl {
@@ -81,6 +82,7 @@ pub(super) fn appliance(raw: raw::Appliance, origin: &Path) -> Checked<Appliance
         stale_ms: read::number("stale_ms", raw.stale_ms, 30_000, 0..=3_600_000, "milliseconds")?,
         checkpoint_s: read::number("checkpoint_s", raw.checkpoint_s, 10, 0..=86_400, "seconds")?,
         migration: migration::check(raw.migration)?,
+        tunnels,
         ports,
         lcores,
     })

@@ -5,6 +5,7 @@
 
 mod ports;
 mod process;
+mod tunnels;
 
 use std::path::Path;
 use stopover_config::appliance;
@@ -61,7 +62,7 @@ fn a_port_can_create_its_device() {
 
 #[test]
 fn each_mistake_has_its_message() {
-    for (from, to, expected) in ports::CASES.iter().chain(process::CASES) {
+    for (from, to, expected) in ports::CASES.iter().chain(process::CASES).chain(tunnels::CASES) {
         assert_eq!(&message(from, to), expected, "`{from}` replaced by `{to}`");
     }
 }

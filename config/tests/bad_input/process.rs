@@ -1,4 +1,5 @@
-//! Mistakes in the text itself, and in what concerns the whole process: lcores, pools, board, declarations, migration.
+//! Mistakes in the text itself, and in what concerns the whole process: lcores, pools, board, declarations,
+//! migration.
 
 use super::Case;
 
@@ -17,7 +18,7 @@ pub const CASES: &[Case] = &[
     (
         "    board:",
         "    bord:",
-        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `tls`, `insecure`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `checkpoint_s`, `migration`, `ports`, `lcores`; hint: did you mean `board`?",
+        "gw.ron:5:5: found unknown key `bord` in `appliance`; expected one of `name`, `eal`, `vdevs`, `burst`, `rxd`, `txd`, `mbcache`, `mbufs`, `mbuf_size`, `idle`, `board`, `tls`, `insecure`, `declared`, `ctl`, `metrics`, `max_network_stations`, `stale_ms`, `checkpoint_s`, `migration`, `tunnels`, `ports`, `lcores`; hint: did you mean `board`?",
     ),
     (
         "role: underlay(",

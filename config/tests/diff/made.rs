@@ -4,6 +4,14 @@
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
+const TUNNELS: [&str; 5] = [
+    "None",
+    "()",
+    "(mode: required, networks: {100: off}, cipher: aes256, window: 4096)",
+    "(mode: required, hosts: {\"hv-b\": off}, engine: aws_lc, peers: 10)",
+    "(networks: {100: required}, engine: ipsec_mb, rekey_s: 60, export_keys: \"/run/esp_sa\")",
+];
+
 /// How many choices a configuration is made of; later ones are 0.
 const CHOICES: usize = 160;
 
@@ -86,7 +94,12 @@ impl Made {
             }
             text.push_str("},\n");
         }
-        match r.below(4) {
+        let truth = r.below(4);
+        // Only a board has the public keys of hosts.
+        if truth < 2 {
+            let _ = writeln!(text, "tunnels: {},", r.of(&TUNNELS));
+        }
+        match truth {
             0 => text.push_str("board: [\"http://10.9.0.1:7480\"], insecure: true,\n"),
             1 => {
                 text.push_str("board: [\"unix:/run/bbs.sock\", \"http://10.9.0.1:7480\"], insecure: true,\n")

@@ -295,3 +295,37 @@ fn several_lines() {
         ["`board` changes from none (declared) to unix:/run/bbs.sock (needs a restart)"]
     );
 }
+
+/// They need a board, which [`GOOD`] has not.
+#[test]
+fn tunnels() {
+    let with = |tunnels: &str| {
+        let (start, rest) = GOOD.split_once("    declared:").unwrap();
+        let (_, end) = rest.split_once("    ),\n").unwrap();
+        parse(&format!("{start}board: [\"unix:/run/bbs.sock\"], tunnels: {tunnels},{end}"))
+    };
+    let none = with("None");
+    for (tunnels, words) in [
+        ("()", "()"),
+        ("(window: 2048, peers: 16384, rekey_s: 120, engine: auto, cipher: aes128, mode: off)", "()"),
+        (
+            "(mode: required, networks: {100: off, 7: required})",
+            "(mode: required, networks: {7: required, 100: off})",
+        ),
+        (
+            "(hosts: {\"b\": required}, cipher: aes256, window: 4096, engine: ipsec_mb)",
+            "(hosts: {b: required}, cipher: aes256, window: 4096, engine: ipsec_mb)",
+        ),
+        (
+            "(engine: aws_lc, peers: 9, rekey_s: 60, export_keys: \"/run/esp_sa\")",
+            "(engine: aws_lc, peers: 9, rekey_s: 60, export_keys: /run/esp_sa)",
+        ),
+    ] {
+        let with = with(tunnels);
+        let expected = format!("`tunnels` changes from none to {words} (needs a restart)");
+        assert_eq!(lines(&diff(&none, &with)), [expected], "{tunnels}");
+        assert_eq!(none.with(&diff(&none, &with)), with);
+        let back = format!("`tunnels` changes from {words} to none (needs a restart)");
+        assert_eq!(lines(&diff(&with, &none)), [back]);
+    }
+}

@@ -4,7 +4,7 @@
 use super::{Change, Needs, text};
 use crate::{
     Endpoint,
-    appliance::{Appliance, Idle, Migration, Truth},
+    appliance::{Appliance, Idle, Migration, Truth, Tunnels},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use stopover_net::HostName;
@@ -56,6 +56,8 @@ pub enum Setting {
     WindowMs(u64),
     /// `migration.marker_wait_ms`
     MarkerWaitMs(u64),
+    /// `tunnels`
+    Tunnels(Option<Tunnels>),
 }
 
 impl Setting {
@@ -85,6 +87,7 @@ impl Setting {
             Self::HoldMs(_) => "migration.hold_ms",
             Self::WindowMs(_) => "migration.window_ms",
             Self::MarkerWaitMs(_) => "migration.marker_wait_ms",
+            Self::Tunnels(_) => "tunnels",
         }
     }
 
@@ -114,6 +117,7 @@ impl Setting {
             | Self::WindowMs(n)
             | Self::MarkerWaitMs(n) => n.to_string(),
             Self::HoldBytes(bytes) | Self::HoldNodeBytes(bytes) => (bytes >> 20).to_string(),
+            Self::Tunnels(tunnels) => text::or(tunnels.as_ref().map(text::tunnels), "none"),
         }
     }
 
@@ -141,7 +145,8 @@ impl Setting {
             | Self::HoldBytes(_)
             | Self::HoldNodeBytes(_)
             | Self::HoldMs(_)
-            | Self::MarkerWaitMs(_) => Needs::Restart,
+            | Self::MarkerWaitMs(_)
+            | Self::Tunnels(_) => Needs::Restart,
         }
     }
 
@@ -170,6 +175,7 @@ impl Setting {
             Self::HoldMs(n) => to.migration.hold_ms = *n,
             Self::WindowMs(n) => to.migration.window_ms = *n,
             Self::MarkerWaitMs(n) => to.migration.marker_wait_ms = *n,
+            Self::Tunnels(tunnels) => to.tunnels.clone_from(tunnels),
         }
     }
 }
@@ -197,6 +203,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         stale_ms,
         checkpoint_s,
         migration,
+        tunnels,
         // These have changes of their own.
         ports: _,
         lcores: _,
@@ -229,6 +236,7 @@ fn settings(of: &Appliance) -> Vec<Setting> {
         Setting::HoldMs(*hold_ms),
         Setting::WindowMs(*window_ms),
         Setting::MarkerWaitMs(*marker_wait_ms),
+        Setting::Tunnels(tunnels.clone()),
     ]
 }
 

@@ -1,7 +1,8 @@
 //! Values in words, as the configuration file writes them.
 
 use super::QueuesByName;
-use std::fmt::Display;
+use crate::appliance::tunnels::{PEERS, REKEY_S, TunnelCipher, TunnelEngine, TunnelMode, Tunnels, WINDOW};
+use std::{collections::BTreeMap, fmt::Display};
 
 /// A list, or `none`.
 pub(super) fn list<T: Display>(items: &[T]) -> String {
@@ -28,4 +29,43 @@ pub(super) fn queues(queues: Option<&QueuesByName>) -> String {
         queues.iter().map(|(port, queue)| format!("{port}:{queue}")).collect::<Vec<_>>().join(" ")
     };
     joined(queues.iter().map(|(lcore, queues)| format!("lcore {lcore}: {}", words(queues))))
+}
+
+/// The key `tunnels`, without what has its default.
+pub(super) fn tunnels(tunnels: &Tunnels) -> String {
+    let Tunnels { mode, networks, hosts, cipher, window, engine, peers, rekey_s, export_keys } = tunnels;
+    let cipher = match cipher {
+        TunnelCipher::Aes128 => None,
+        TunnelCipher::Aes256 => Some("aes256".to_owned()),
+    };
+    let engine = match engine {
+        TunnelEngine::Auto => None,
+        TunnelEngine::IpsecMb => Some("ipsec_mb".to_owned()),
+        TunnelEngine::AwsLc => Some("aws_lc".to_owned()),
+    };
+    let keys = [
+        ("mode", (*mode == TunnelMode::Required).then(|| mode_word(*mode).to_owned())),
+        ("networks", modes(networks)),
+        ("hosts", modes(hosts)),
+        ("cipher", cipher),
+        ("window", (*window != WINDOW).then(|| window.to_string())),
+        ("engine", engine),
+        ("peers", (*peers != PEERS).then(|| peers.to_string())),
+        ("rekey_s", (*rekey_s != REKEY_S).then(|| rekey_s.to_string())),
+        ("export_keys", export_keys.as_ref().map(|path| path.display().to_string())),
+    ];
+    let keys = keys.into_iter().filter_map(|(key, value)| Some(format!("{key}: {}", value?)));
+    format!("({})", keys.collect::<Vec<_>>().join(", "))
+}
+
+fn modes<K: Display>(of: &BTreeMap<K, TunnelMode>) -> Option<String> {
+    let words = of.iter().map(|(key, mode)| format!("{key}: {}", mode_word(*mode))).collect::<Vec<_>>();
+    (!words.is_empty()).then(|| format!("{{{}}}", words.join(", ")))
+}
+
+const fn mode_word(mode: TunnelMode) -> &'static str {
+    match mode {
+        TunnelMode::Off => "off",
+        TunnelMode::Required => "required",
+    }
 }
