@@ -15,7 +15,7 @@ ARG RUST=docker.io/library/rust:1.95-slim-bookworm
 FROM ${BASE} AS base
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        librte-meta-bus librte-meta-crypto librte-meta-mempool librte-meta-net \
+        libipsec-mb1 librte-meta-bus librte-meta-crypto librte-meta-mempool librte-meta-net \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
 CMD ["stopover-appliance", "/etc/stopover/appliance.ron"]
 
@@ -24,7 +24,7 @@ COPY stopover-appliance stopover-bbs stopover /usr/local/bin/
 
 FROM ${RUST} AS build
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends build-essential git libclang-dev libdpdk-dev pkg-config \
+    && apt-get install -y --no-install-recommends build-essential git libclang-dev libdpdk-dev libipsec-mb-dev pkg-config \
         protobuf-compiler
 WORKDIR /src
 COPY . .

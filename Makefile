@@ -9,8 +9,8 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 TESTBED := $(SUDO) env STOPOVER_BIN=$(TARGET)/release
 
 # To build; to run the testbed; guests and containers. Real peers only: nothing of these is part of Stopover.
-PACKAGES := build-essential git libclang-dev libdpdk-dev pkg-config protobuf-compiler \
-	dpdk dpdk-dev ethtool iperf3 iproute2 iputils-ping keepalived kmod nftables procps pylint python3 python3-scapy tcpdump tshark util-linux \
+PACKAGES := build-essential git libclang-dev libdpdk-dev libipsec-mb-dev pkg-config protobuf-compiler \
+	dpdk dpdk-dev ethtool iperf3 iproute2 iputils-ping keepalived kmod nftables procps pylint python3 python3-cryptography python3-scapy tcpdump tshark util-linux \
 	busybox-static debootstrap openvswitch-switch-dpdk podman qemu-system-x86 runc
 
 help:

@@ -1,14 +1,16 @@
-//! Safe owners of DPDK's objects, built on the bindings of `dpdk-sys`. Enters: EAL arguments, device names,
-//! bytes. Leaves: [`Mbuf`]s, bursts, counters, and [`Error`]s with a hint for the operator. Knows no protocol and makes
-//! no forwarding decision. With `dpdk-sys`, the only home of `unsafe` in the workspace.
+//! Safe owners of the objects of DPDK and ipsec-mb, built on the bindings of `dpdk-sys`. Enters: EAL arguments, device
+//! names, bytes, keys. Leaves: [`Mbuf`]s, bursts, counters, sealed texts, and [`Error`]s with a hint for the operator.
+//! Knows no protocol and makes no forwarding decision. With `dpdk-sys`, the only home of `unsafe` in the workspace.
 //!
 //! Who owns what:
 //! - [`Eal`] is the process's one DPDK instance, and remains on the thread that started it.
 //! - [`Mempool`], [`Port`] and queues keep the EAL alive; it is cleaned up when the last of them is dropped.
 //! - An [`Mbuf`] owns its chain of segments, and gives it up by being sent or by being dropped: exactly once.
 //! - An [`RxQueue`] or [`TxQueue`] is one owner's: not `Clone`, not `Sync`, used through `&mut self`.
+//! - A [`Gcm`] is one lcore's, too; a [`GcmKey`] is shared, and returns its slot to its [`KeyMemory`], wiped.
 
 pub mod burst;
+pub mod cipher;
 pub mod cycles;
 pub mod device;
 pub mod eal;
@@ -29,6 +31,7 @@ pub mod vhost;
 use dpdk_sys as sys;
 
 pub use burst::{BURST_MAX, Burst};
+pub use cipher::{Gcm, GcmFailure, GcmKey, KeyMemory, KeyMemoryStats};
 pub use device::{Device, DeviceInfo, MAX_DEVICES, Offloads};
 pub use eal::Eal;
 pub use error::{Error, ErrorKind};

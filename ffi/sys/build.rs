@@ -1,4 +1,5 @@
-//! Compiles the C shim and generates the bindings, both with the flags of the libdpdk that is installed.
+//! Compiles the C shim and generates the bindings, both with the flags of the libdpdk that is installed. With it goes
+//! ipsec-mb, the library below DPDK's ciphers.
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -42,6 +43,8 @@ fn main() {
     println!("cargo:rerun-if-changed=csrc/shim.h");
     println!("cargo:rerun-if-changed=csrc/shim.c");
     println!("cargo:rerun-if-changed=csrc/log.c");
+    println!("cargo:rerun-if-changed=csrc/gcm.h");
+    println!("cargo:rerun-if-changed=csrc/gcm.c");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
 
     // Also passes the libraries to the linker; `--as-needed` keeps those that are used. The drivers
@@ -59,15 +62,20 @@ fn main() {
     let cflags: Vec<&str> = cflags.split_whitespace().collect();
 
     let mut shim = cc::Build::new();
-    shim.files(["csrc/shim.c", "csrc/log.c"]).opt_level(2).warnings(true).extra_warnings(true);
+    shim.files(["csrc/shim.c", "csrc/log.c", "csrc/gcm.c"]).opt_level(2).warnings(true).extra_warnings(true);
     // DPDK's headers are not written for -Wextra.
     for flag in &cflags {
         shim.flag(flag.replace("-I", "-isystem"));
     }
     shim.compile("stopover_dpdk_shim");
+    // ipsec-mb has no pkg-config file. It is for x86-64 only; the shim knows.
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
+        println!("cargo:rustc-link-lib=IPSec_MB");
+    }
 
     let mut bindings = bindgen::Builder::default()
         .header("csrc/shim.h")
+        .header("csrc/gcm.h")
         .clang_args(&cflags)
         .use_core()
         .layout_tests(true)
@@ -75,7 +83,10 @@ fn main() {
         // Packed and aligned at once, full of anonymous unions, and different from release to release:
         // seen from Rust by the offsets that the shim's header takes from the C compiler.
         .opaque_type("rte_mbuf")
-        .opaque_type("rte_mempool");
+        .opaque_type("rte_mempool")
+        // Only their sizes matter.
+        .opaque_type("gcm_key_data")
+        .opaque_type("gcm_context_data");
     for name in FUNCTIONS {
         bindings = bindings.allowlist_function(name);
     }

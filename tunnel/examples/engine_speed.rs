@@ -23,10 +23,10 @@ fn measure(algorithm: Algorithm, frame_len: usize) -> (f64, f64) {
     let bits = SequenceBits::Extended;
     let mut out = OutboundSas::new(1);
     let sa = OutboundSa::new(&AwsLc, spi, &secret, bits, Limits::HANDSHAKE, Millis(0)).expect("a key");
-    out.set(0, sa).expect("room");
+    assert!(out.set(0, Some(Box::new(sa))).is_none());
     let mut into = InboundSas::new(16);
     let sa = InboundSa::new(&AwsLc, spi, 0, &secret, bits, WindowSize::LEAST).expect("a key");
-    into.install(sa).expect("room");
+    into.install(Box::new(sa)).expect("room");
 
     let text = esp::HEAD_LEN..esp::HEAD_LEN + INNER_HEADERS + frame_len;
     let mut buffers = vec![vec![0x33; text.end + esp::TAIL_LEN]; BURST];

@@ -51,6 +51,14 @@ pub const fn sealed_len(text_len: usize) -> usize {
     HEAD_LEN + text_len + padding(text_len) + TRAILER_LEN + TAG_LEN
 }
 
+/// Bytes of the longest text whose datagram has at most `datagram_len` bytes; 0 if none fits.
+#[inline]
+#[must_use]
+pub const fn most_text(datagram_len: usize) -> usize {
+    let sealed = datagram_len.saturating_sub(HEAD_LEN + TAG_LEN);
+    (sealed - sealed % ALIGNMENT).saturating_sub(TRAILER_LEN)
+}
+
 /// The datagram is shorter than [`SHORTEST`], not aligned, or its SPI has not our form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotEsp;

@@ -4,7 +4,7 @@
 //! retire, drop reasons. Not here: sockets, threads, clocks, DPDK, policy. Nothing here panics on any input.
 //!
 //! The ciphers, Noise, ML-KEM and HKDF are those of libraries; the product's own are the ESP layer, the replay window,
-//! the tables and the state machine. The appliance does not use this crate yet. The wire formats are in
+//! the tables and the state machine. The wire formats are in
 //! `docs/wire-formats.md`.
 
 pub mod cipher;

@@ -6,12 +6,17 @@
 //! Nothing of a datagram is read before its tag is right, except for SPI, sequence number and IV.
 
 mod burst;
+mod counters;
 mod inbound;
+mod near;
+mod one;
 mod outbound;
 mod spis;
 
 pub use burst::{BURST, OpenFrame, Opened, SealFrame, open_burst, seal_burst};
-pub use inbound::{InboundSa, InboundSas, InboundStats};
+pub use counters::{SaCounters, SaStats};
+pub use inbound::{InboundSa, InboundSas};
+pub use one::{OpenedBy, open, seal};
 pub use outbound::{Limits, OutboundSa, OutboundSas};
 pub use spis::Spis;
 

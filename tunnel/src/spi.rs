@@ -39,6 +39,8 @@ impl SaIndex {
 pub struct Spi(u32);
 
 impl Spi {
+    /// The lowest of all.
+    pub const FIRST: Self = Self(SET);
     /// How many generations an index has, before an SPI comes again.
     pub const GENERATIONS: u16 = 512;
 

@@ -4,6 +4,7 @@
 //! The ring has one word more than the window needs, so that the newest frame moves it by whole words, without shifts.
 
 use std::fmt;
+use stopover_lockfree::prefetch;
 
 const WORD_BITS: u64 = 64;
 
@@ -95,6 +96,14 @@ impl ReplayWindow {
 
     const fn position(&self, sequence: u64) -> usize {
         (sequence / WORD_BITS) as usize & (self.words.len() - 1)
+    }
+
+    /// Has the word of a number brought near, of which the lower half is known.
+    #[inline]
+    pub fn prefetch(&self, low: u32) {
+        if let Some(word) = self.words.get(self.position(u64::from(low))) {
+            prefetch(std::ptr::from_ref(word));
+        }
     }
 
     /// Whether a frame of this number is new, before its tag is computed.

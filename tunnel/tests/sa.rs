@@ -3,12 +3,13 @@
 
 use proptest::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 use stopover_tunnel::cipher::{Algorithm, AwsLc, Engine, Failed, SaSecret};
 use stopover_tunnel::esp::{self, SequenceBits};
 use stopover_tunnel::sa::{
-    InboundSa, InboundSas, InboundStats, Limits, OpenFrame, Opened, OutboundSa, OutboundSas, SaDrop,
-    SealFrame, open_burst, seal_burst,
+    self, InboundSa, InboundSas, Limits, OpenFrame, Opened, OpenedBy, OutboundSa, OutboundSas, SaCounters,
+    SaDrop, SaStats, SealFrame, open_burst, seal_burst,
 };
 use stopover_tunnel::window::WindowSize;
 use stopover_tunnel::{Millis, SaIndex, Spi};
@@ -25,13 +26,15 @@ fn secret(byte: u8) -> SaSecret {
 
 fn outbound(limits: Limits, bits: SequenceBits) -> OutboundSas<Key> {
     let mut sas = OutboundSas::new(4);
-    sas.set(2, OutboundSa::new(&AwsLc, spi(5, 1), &secret(7), bits, limits, Millis(0)).unwrap()).unwrap();
+    let sa = OutboundSa::new(&AwsLc, spi(5, 1), &secret(7), bits, limits, Millis(0)).unwrap();
+    assert!(sas.set(2, Some(Box::new(sa))).is_none());
     sas
 }
 
 fn inbound(bits: SequenceBits) -> InboundSas<Key> {
     let mut sas = InboundSas::new(16);
-    sas.install(InboundSa::new(&AwsLc, spi(5, 1), 9, &secret(7), bits, WindowSize::LEAST).unwrap()).unwrap();
+    let sa = InboundSa::new(&AwsLc, spi(5, 1), 9, &secret(7), bits, WindowSize::LEAST).unwrap();
+    sas.install(Box::new(sa)).unwrap();
     sas
 }
 
@@ -172,7 +175,7 @@ fn limits_end_an_sa() {
     let mut out = outbound(limits, SequenceBits::Extended);
     seal(&mut out, b"1", Millis(999)).unwrap();
     assert_eq!(seal(&mut out, b"2", Millis(1000)), Err(SaDrop::SealExhausted));
-    out.remove(2);
+    assert!(out.set(2, None).is_some());
     assert_eq!(seal(&mut out, b"2", Millis(0)), Err(SaDrop::NoTunnel));
 }
 
@@ -236,26 +239,63 @@ fn an_engine_that_fails_sends_nothing() {
 #[test]
 fn an_sa_takes_only_its_place() {
     let mut sas = inbound(SequenceBits::Extended);
-    let sa = |index, generation| {
-        InboundSa::new(
-            &AwsLc,
-            spi(index, generation),
-            1,
-            &secret(1),
-            SequenceBits::Extended,
-            WindowSize::LEAST,
-        )
-        .unwrap()
+    let made = |index, generation| {
+        let spi = spi(index, generation);
+        let sa = InboundSa::new(&AwsLc, spi, 1, &secret(1), SequenceBits::Extended, WindowSize::LEAST);
+        Box::new(sa.unwrap())
     };
-    assert!(sas.install(sa(5, 2)).is_err(), "another generation is there");
-    assert!(sas.install(sa(16, 0)).is_err(), "no such place");
+    assert!(sas.install(made(5, 2)).is_err(), "another generation is there");
+    assert!(sas.install(made(16, 0)).is_err(), "no such place");
     assert!(sas.retire(spi(5, 2)).is_none());
     assert_eq!(sas.retire(spi(5, 1)).unwrap().peer(), 9);
-    sas.install(sa(5, 2)).unwrap();
+    sas.install(made(5, 2)).unwrap();
     assert!(sas.get(spi(5, 1)).is_none() && sas.get(spi(5, 2)).is_some());
     let extra =
         OutboundSa::new(&AwsLc, spi(1, 1), &secret(1), SequenceBits::Extended, Limits::HANDSHAKE, Millis(0));
-    assert!(OutboundSas::new(4).set(4, extra.unwrap()).is_err());
+    assert!(OutboundSas::new(4).set(4, Some(Box::new(extra.unwrap()))).is_some(), "no such place");
+}
+
+/// As lcores do it: one frame after another, each on any lcore.
+#[test]
+fn the_lcore_of_the_first_valid_frame_opens_all() {
+    let bits = SequenceBits::Extended;
+    let mut out = outbound(Limits::HANDSHAKE, bits);
+    let sent: Vec<_> = (0..4u8)
+        .map(|n| {
+            let (mut buffer, at) = roomy(&[n; 30]);
+            let (range, used) = sa::seal(&mut AwsLc, &mut out, 2, (&mut buffer, at), Millis(0)).unwrap();
+            assert_eq!(used, spi(5, 1));
+            buffer[range].to_vec()
+        })
+        .collect();
+    let counters = Arc::<SaCounters>::default();
+    let lcore = || {
+        let key = AwsLc.expand(&secret(7)).unwrap();
+        let window = (bits, WindowSize::LEAST);
+        let sa = InboundSa::with_key(key, [7; 4], (spi(5, 1), 9), window, Arc::clone(&counters));
+        let mut sas = InboundSas::new(16);
+        sas.install(Box::new(sa)).unwrap();
+        sas
+    };
+    let mut lcores = [lcore(), lcore()];
+    let mut open = |lcore: u32, datagram: &[u8]| {
+        let mut datagram = datagram.to_vec();
+        let result = sa::open(&mut AwsLc, &mut lcores[lcore as usize], lcore, &mut datagram);
+        result.map(|by| (by, datagram))
+    };
+    let mut forged = sent[0].clone();
+    forged[40] ^= 1;
+    assert_eq!(open(0, &forged).unwrap_err(), SaDrop::BadSeal);
+    assert_eq!(counters.owner(), None, "a forged frame claims nothing");
+    let (by, opened) = open(1, &sent[0]).unwrap();
+    let OpenedBy::Here(facts) = by else { panic!("{by:?}") };
+    assert_eq!((facts.peer, facts.sequence, &opened[facts.text]), (9, 1, &[0; 30][..]));
+    assert_eq!(counters.owner(), Some(1));
+    assert_eq!(open(0, &sent[1]).unwrap(), (OpenedBy::Other(1), sent[1].clone()), "handed over as it was");
+    assert_eq!(open(0, &sent[0]).unwrap().0, OpenedBy::Other(1), "no second window");
+    assert!(matches!(open(1, &sent[1]).unwrap().0, OpenedBy::Here(_)));
+    assert_eq!(open(1, &sent[0]).unwrap_err(), SaDrop::Replayed);
+    assert_eq!(counters.read(), SaStats { frames: 2, bytes: 64, replayed: 1, bad_seal: 1 });
 }
 
 /// A key as ipsec-mb has it.
@@ -272,10 +312,9 @@ fn ten_thousand_peers_have_room_while_all_rekey() {
     let outbound = PEERS * LCORES * 2 * size_of::<OutboundSa<LargeKey>>();
     let tables =
         LCORES * (InboundSas::<LargeKey>::table_bytes(PEERS * LCORES * 2) + PEERS * size_of::<usize>());
-    let megabytes = (inbound + outbound + tables) / 1_000_000;
-    println!("inbound {inbound}, outbound {outbound}, tables {tables}: {megabytes} MB");
-    assert_eq!(size_of::<InboundSa<LargeKey>>(), 1152);
-    assert_eq!(size_of::<OutboundSa<LargeKey>>(), 1152);
+    let counters = PEERS * LCORES * 4 * (size_of::<SaCounters>() + 16);
+    let megabytes = (inbound + outbound + tables + counters) / 1_000_000;
+    println!("inbound {inbound}, outbound {outbound}, tables {tables}, counters {counters}: {megabytes} MB");
     assert!(megabytes <= 180, "{megabytes}");
 }
 
@@ -300,7 +339,7 @@ proptest! {
             }
         }
         let frames = seen.len() as u64;
-        let InboundStats { frames: counted, bad_seal, .. } = into.get(spi(5, 1)).unwrap().stats();
+        let SaStats { frames: counted, bad_seal, .. } = into.get(spi(5, 1)).unwrap().stats();
         prop_assert_eq!((counted, bad_seal), (frames, 0));
     }
 

@@ -1,5 +1,5 @@
-//! The bindings that bindgen makes of `csrc/shim.h`: DPDK itself, and the shims for its inline functions. Use the
-//! `dpdk` crate, which has a safe owner for each of these.
+//! The bindings that bindgen makes of `csrc/shim.h` and `csrc/gcm.h`: DPDK itself, the shims for its inline functions,
+//! and AES-GCM of ipsec-mb. Use the `dpdk` crate, which has a safe owner for each of these.
 
 #![no_std]
 #![allow(missing_docs, non_camel_case_types, non_upper_case_globals, non_snake_case, dead_code)]

@@ -1,4 +1,8 @@
 //! The secret of an SA before an engine expands it. It is wiped when dropped, and no format shows it.
+//!
+//! It is in ordinary memory, for the moment between a handshake and its SAs. What stays is the expanded key, and where
+//! that is belongs to the engine: ipsec-mb's is locked and left out of core dumps (`ffi/src/cipher/memory.rs`), the
+//! portable one's is on the heap of AWS-LC.
 
 use super::Algorithm;
 use crate::esp::SALT_LEN;

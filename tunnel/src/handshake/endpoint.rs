@@ -201,7 +201,7 @@ impl Endpoint {
                     self.unknown_spi(from, now, rng, out);
                     return Err(HandshakeDrop::UnknownSession);
                 };
-                with_peer!(self, peer, now, rng, out, control(from, receiver, bytes, counter))
+                with_peer!(self, peer, now, rng, out, control(receiver, bytes, counter))
                     .unwrap_or(Err(HandshakeDrop::UnknownSession))
             }
             Parsed::Cookie { receiver, nonce, sealed } => {
@@ -242,7 +242,7 @@ impl Endpoint {
         if received.hello.session != piece.sender {
             return Err(HandshakeDrop::Unexpected);
         }
-        let done = with_peer!(self, peer, now, rng, out, initiation(from, received, &whole));
+        let done = with_peer!(self, peer, now, rng, out, initiation(received, &whole));
         if done == Some(Err(HandshakeDrop::Stale)) {
             self.send_cookie(from, piece, bytes, now, rng, out);
         }
@@ -276,7 +276,7 @@ impl Endpoint {
     ) -> Result<(), HandshakeDrop> {
         let peer = self.sessions.peer_of(piece.receiver).ok_or(HandshakeDrop::UnknownSession)?;
         let Some(whole) = self.pieces.add(piece, from, false, now.at) else { return Ok(()) };
-        with_peer!(self, peer, now, rng, out, response(from, piece.receiver, &whole.bytes))
+        with_peer!(self, peer, now, rng, out, response(piece.receiver, &whole.bytes))
             .unwrap_or(Err(HandshakeDrop::UnknownPeer))
     }
 }

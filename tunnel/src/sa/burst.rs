@@ -1,9 +1,9 @@
 //! Sealing and opening in bursts. For each frame: its SA and sequence number, then the engine over all, then what only
-//! an authenticated frame may do. The caller prefetches keys and frames before.
+//! an authenticated frame may do. SAs and keys are brought near before; frames are the caller's matter.
 
 use super::{InboundSas, OutboundSas, SaDrop};
 use crate::cipher::{Engine, Job};
-use crate::esp::{self, Aad, Header, Text};
+use crate::esp::{self, Aad, Header};
 use crate::{Millis, Spi};
 use arrayvec::ArrayVec;
 use std::ops::Range;
@@ -45,6 +45,8 @@ pub fn seal_burst<E: Engine>(
     now: Millis,
 ) {
     for frames in frames.chunks_mut(BURST) {
+        frames.iter().for_each(|frame| sas.prefetch(frame.peer));
+        frames.iter().for_each(|frame| sas.prefetch_rest(frame.peer));
         let mut headers = ArrayVec::<_, BURST>::new();
         for frame in frames.iter_mut() {
             let header = seal_header(sas, frame, now);
@@ -131,16 +133,20 @@ impl<'a> OpenFrame<'a> {
 #[inline]
 pub fn open_burst<E: Engine>(engine: &mut E, sas: &mut InboundSas<E::Key>, frames: &mut [OpenFrame<'_>]) {
     for frames in frames.chunks_mut(BURST) {
-        let mut headers = ArrayVec::<_, BURST>::new();
-        for frame in frames.iter_mut() {
-            let header = open_header(sas, frame.datagram);
+        let read = |frame: &OpenFrame<'_>| Header::new_checked(frame.datagram).ok();
+        let headers: ArrayVec<_, BURST> = frames.iter().map(read).collect();
+        headers.iter().flatten().for_each(|header| sas.prefetch(*header));
+        headers.iter().flatten().for_each(|header| sas.prefetch_rest(*header));
+        let mut known = ArrayVec::<_, BURST>::new();
+        for (frame, header) in frames.iter_mut().zip(headers) {
+            let header = header.ok_or(SaDrop::NotEsp).and_then(|header| with_sequence(sas, header));
             if let Err(drop) = header {
                 frame.result = Err(drop);
             }
-            headers.push(header.ok());
+            known.push(header.ok());
         }
         let mut jobs = ArrayVec::<Job<'_, E::Key>, BURST>::new();
-        for (frame, header) in frames.iter_mut().zip(&headers) {
+        for (frame, header) in frames.iter_mut().zip(&known) {
             let Some((header, sequence)) = *header else { continue };
             let Some(sa) = sas.get(header.spi) else { continue };
             let text_and_tag = frame.datagram.get_mut(esp::HEAD_LEN..).unwrap_or_default();
@@ -150,48 +156,29 @@ pub fn open_burst<E: Engine>(engine: &mut E, sas: &mut InboundSas<E::Key>, frame
         let mut done = [false; BURST];
         engine.open_burst(&mut jobs, &mut done);
         drop(jobs);
-        let with_job = frames.iter_mut().zip(headers).filter_map(|(frame, header)| Some((frame, header?)));
+        let with_job = frames.iter_mut().zip(known).filter_map(|(frame, header)| Some((frame, header?)));
         for ((frame, (header, sequence)), done) in with_job.zip(done) {
-            frame.result = accept(sas, frame.datagram, header, sequence, done);
+            frame.result = match sas.get_mut(header.spi) {
+                Some(sa) if done => sa.opened(frame.datagram, header.spi, sequence),
+                Some(sa) => {
+                    sa.counters().count_bad_seal();
+                    Err(SaDrop::BadSeal)
+                }
+                None => Err(SaDrop::UnknownSpi),
+            };
         }
     }
 }
 
-/// The header of a datagram whose SA is there, and its sequence number, which is new.
+/// A header whose SA is there, and its sequence number, which is new.
 #[inline]
-fn open_header<K>(sas: &mut InboundSas<K>, datagram: &[u8]) -> Result<(Header, u64), SaDrop> {
-    let header = Header::new_checked(datagram).map_err(|_| SaDrop::NotEsp)?;
+fn with_sequence<K>(sas: &mut InboundSas<K>, header: Header) -> Result<(Header, u64), SaDrop> {
     let sa = sas.get_mut(header.spi).ok_or(SaDrop::UnknownSpi)?;
     match sa.sequence(header) {
         Ok(sequence) => Ok((header, sequence)),
         Err(_) => {
-            sa.count(SaDrop::Replayed);
+            sa.counters().count_replayed();
             Err(SaDrop::Replayed)
         }
     }
-}
-
-/// What follows a right tag: the window moves, then the trailer is read.
-#[inline]
-fn accept<K>(
-    sas: &mut InboundSas<K>,
-    datagram: &[u8],
-    header: Header,
-    sequence: u64,
-    authentic: bool,
-) -> Result<Opened, SaDrop> {
-    let sa = sas.get_mut(header.spi).ok_or(SaDrop::UnknownSpi)?;
-    if !authentic {
-        sa.count(SaDrop::BadSeal);
-        return Err(SaDrop::BadSeal);
-    }
-    let end = datagram.len().saturating_sub(esp::TAG_LEN);
-    let opened = datagram.get(esp::HEAD_LEN..end).unwrap_or_default();
-    sa.accept(sequence, opened.len())?;
-    let (len, dummy) = match esp::open_trailer(opened)? {
-        Text::Udp(len) => (len, false),
-        Text::Dummy => (0, true),
-    };
-    let text = esp::HEAD_LEN..esp::HEAD_LEN + len;
-    Ok(Opened { spi: header.spi, peer: sa.peer(), sequence, text, dummy })
 }

@@ -1,30 +1,19 @@
 //! The SA by which one lcore receives from a peer: replay window, counters, and the table that its SPI indexes.
 
-use super::SaDrop;
+use super::{Opened, SaCounters, SaDrop, SaStats};
 use crate::Spi;
 use crate::cipher::{Engine, Failed, SaSecret};
-use crate::esp::{Header, SALT_LEN, SequenceBits};
+use crate::esp::{self, Header, SALT_LEN, SequenceBits, Text};
 use crate::window::{ReplayWindow, Replayed, WindowSize};
-
-/// Counters of an inbound SA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct InboundStats {
-    /// Frames whose tag was right and whose number was new.
-    pub frames: u64,
-    /// Bytes of their texts.
-    pub bytes: u64,
-    /// Dropped as [`SaDrop::Replayed`].
-    pub replayed: u64,
-    /// Dropped as [`SaDrop::BadSeal`].
-    pub bad_seal: u64,
-}
+use std::sync::Arc;
 
 /// An inbound SA. One lcore owns it.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct InboundSa<K> {
     key: K,
     window: ReplayWindow,
-    stats: InboundStats,
+    counters: Arc<SaCounters>,
     spi: Spi,
     salt: [u8; SALT_LEN],
     peer: u32,
@@ -44,15 +33,20 @@ impl<K> InboundSa<K> {
         bits: SequenceBits,
         window: WindowSize,
     ) -> Result<Self, Failed> {
-        Ok(Self {
-            key: engine.expand(secret)?,
-            window: ReplayWindow::new(window),
-            stats: InboundStats::default(),
-            spi,
-            salt: secret.salt(),
-            peer,
-            bits,
-        })
+        let key = engine.expand(secret)?;
+        Ok(Self::with_key(key, secret.salt(), (spi, peer), (bits, window), Arc::default()))
+    }
+
+    /// The same, of a key and counters that several lcores share. Each has a window; the owner alone uses its own.
+    #[must_use]
+    pub fn with_key(
+        key: K,
+        salt: [u8; SALT_LEN],
+        (spi, peer): (Spi, u32),
+        (bits, window): (SequenceBits, WindowSize),
+        counters: Arc<SaCounters>,
+    ) -> Self {
+        Self { key, window: ReplayWindow::new(window), counters, spi, salt, peer, bits }
     }
 
     /// The key, for instance to prefetch it.
@@ -71,8 +65,27 @@ impl<K> InboundSa<K> {
     /// What it counted.
     #[inline]
     #[must_use]
-    pub const fn stats(&self) -> InboundStats {
-        self.stats
+    pub fn stats(&self) -> SaStats {
+        self.counters.read()
+    }
+
+    /// Its counters.
+    #[inline]
+    #[must_use]
+    pub const fn counters(&self) -> &Arc<SaCounters> {
+        &self.counters
+    }
+
+    /// Its SPI.
+    #[inline]
+    #[must_use]
+    pub const fn spi(&self) -> Spi {
+        self.spi
+    }
+
+    #[inline]
+    pub(super) const fn window(&self) -> &ReplayWindow {
+        &self.window
     }
 
     #[inline]
@@ -98,25 +111,22 @@ impl<K> InboundSa<K> {
         Ok(sequence)
     }
 
-    /// Takes a frame whose tag is right.
+    /// What follows a right tag: the window moves, then the trailer is read.
     #[inline]
-    pub(super) fn accept(&mut self, sequence: u64, bytes: usize) -> Result<(), SaDrop> {
+    pub(super) fn opened(&mut self, datagram: &[u8], spi: Spi, sequence: u64) -> Result<Opened, SaDrop> {
         if self.window.accept(sequence).is_err() {
-            self.stats.replayed += 1;
+            self.counters.count_replayed();
             return Err(SaDrop::Replayed);
         }
-        self.stats.frames += 1;
-        self.stats.bytes += bytes as u64;
-        Ok(())
-    }
-
-    #[inline]
-    pub(super) fn count(&mut self, drop: SaDrop) {
-        match drop {
-            SaDrop::Replayed => self.stats.replayed += 1,
-            SaDrop::BadSeal => self.stats.bad_seal += 1,
-            _ => {}
-        }
+        let end = datagram.len().saturating_sub(esp::TAG_LEN);
+        let opened = datagram.get(esp::HEAD_LEN..end).unwrap_or_default();
+        self.counters.count_frame(opened.len());
+        let (len, dummy) = match esp::open_trailer(opened)? {
+            Text::Udp(len) => (len, false),
+            Text::Dummy => (0, true),
+        };
+        let text = esp::HEAD_LEN..esp::HEAD_LEN + len;
+        Ok(Opened { spi, peer: self.peer, sequence, text, dummy })
     }
 }
 
@@ -140,10 +150,10 @@ impl<K> InboundSas<K> {
     }
 
     /// Puts an SA in its place. Returns it again if its index is beyond the room, or another SA is there.
-    pub fn install(&mut self, sa: InboundSa<K>) -> Result<(), InboundSa<K>> {
+    pub fn install(&mut self, sa: Box<InboundSa<K>>) -> Result<(), Box<InboundSa<K>>> {
         match self.entries.get_mut(sa.spi.index().position()) {
             Some(entry @ None) => {
-                *entry = Some(Box::new(sa));
+                *entry = Some(sa);
                 Ok(())
             }
             _ => Err(sa),
@@ -155,11 +165,17 @@ impl<K> InboundSas<K> {
         self.entries.get_mut(spi.index().position())?.take_if(|sa| sa.spi == spi)
     }
 
+    /// The SA that has the index of this SPI, of any generation.
+    #[inline]
+    pub(super) fn at(&self, spi: Spi) -> Option<&InboundSa<K>> {
+        self.entries.get(spi.index().position())?.as_deref()
+    }
+
     /// The SA of this SPI, of this generation.
     #[inline]
     #[must_use]
     pub fn get(&self, spi: Spi) -> Option<&InboundSa<K>> {
-        self.entries.get(spi.index().position())?.as_deref().filter(|sa| sa.spi == spi)
+        self.at(spi).filter(|sa| sa.spi == spi)
     }
 
     #[inline]

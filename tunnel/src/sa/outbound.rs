@@ -1,8 +1,10 @@
 //! The SA by which one lcore sends to a peer: its sequence numbers, and when it must be replaced.
 
+use super::SaCounters;
 use crate::cipher::{Engine, Failed, SaSecret};
 use crate::esp::{SALT_LEN, SequenceBits};
 use crate::{Millis, Spi};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// When an SA is to be replaced (soft), and when it seals no more (hard).
@@ -42,8 +44,18 @@ impl Limits {
     };
 }
 
+impl Limits {
+    /// Whether a soft limit is reached, of an SA that has sealed so many frames and bytes.
+    #[inline]
+    #[must_use]
+    pub const fn wants_rekey(&self, frames: u64, bytes: u64) -> bool {
+        frames >= self.soft_sequence || bytes >= self.soft_bytes
+    }
+}
+
 /// An outbound SA. It is of one lcore, and is never copied: each sequence number is given once.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct OutboundSa<K> {
     key: K,
     spi: Spi,
@@ -53,6 +65,7 @@ pub struct OutboundSa<K> {
     bytes: u64,
     limits: Limits,
     expires: Millis,
+    counters: Arc<SaCounters>,
 }
 
 impl<K> OutboundSa<K> {
@@ -70,7 +83,8 @@ impl<K> OutboundSa<K> {
     ) -> Result<Self, Failed> {
         let key = engine.expand(secret)?;
         let expires = now.after(limits.hard_age);
-        Ok(Self { key, spi, salt: secret.salt(), bits, last: 0, bytes: 0, limits, expires })
+        let (salt, counters) = (secret.salt(), Arc::default());
+        Ok(Self { key, spi, salt, bits, last: 0, bytes: 0, limits, expires, counters })
     }
 
     /// The key, for instance to prefetch it.
@@ -96,6 +110,12 @@ impl<K> OutboundSa<K> {
         self.bits
     }
 
+    /// Its counters, for another thread.
+    #[must_use]
+    pub const fn counters(&self) -> &Arc<SaCounters> {
+        &self.counters
+    }
+
     /// The last sequence number given; 0 if none was.
     #[must_use]
     pub const fn last(&self) -> u64 {
@@ -118,6 +138,7 @@ impl<K> OutboundSa<K> {
         }
         self.bytes = bytes;
         self.last += 1;
+        self.counters.count_frame(len);
         Some(self.last)
     }
 
@@ -125,7 +146,7 @@ impl<K> OutboundSa<K> {
     #[inline]
     #[must_use]
     pub const fn wants_rekey(&self) -> bool {
-        self.last >= self.limits.soft_sequence || self.bytes >= self.limits.soft_bytes
+        self.limits.wants_rekey(self.last, self.bytes)
     }
 }
 
@@ -142,21 +163,12 @@ impl<K> OutboundSas<K> {
         Self { entries: std::iter::repeat_with(|| None).take(peers).collect() }
     }
 
-    /// From now the SA of the peer; the one before is gone. Returns the SA again if the peer is beyond the room.
-    pub fn set(&mut self, peer: u32, sa: OutboundSa<K>) -> Result<(), OutboundSa<K>> {
+    /// From now the SA of the peer; `None`: it has none. Returns the one before. If the peer is beyond the room, that is
+    /// the SA itself.
+    pub fn set(&mut self, peer: u32, sa: Option<Box<OutboundSa<K>>>) -> Option<Box<OutboundSa<K>>> {
         match self.entries.get_mut(peer as usize) {
-            Some(entry) => {
-                *entry = Some(Box::new(sa));
-                Ok(())
-            }
-            None => Err(sa),
-        }
-    }
-
-    /// From now the peer has none.
-    pub fn remove(&mut self, peer: u32) {
-        if let Some(entry) = self.entries.get_mut(peer as usize) {
-            *entry = None;
+            Some(entry) => std::mem::replace(entry, sa),
+            None => sa,
         }
     }
 

@@ -56,6 +56,21 @@ fn a_restart_takes_well_below_a_second() {
     }
 }
 
+/// Who repeats datagrams from another address diverts nothing: not the answers, and so not the frames.
+#[test]
+fn answers_go_to_the_address_of_the_board() {
+    let mut world = sound();
+    world.run_until(3000);
+    world.repeated_from = Some(([198, 51, 100, 9], 4789).into());
+    for host in [0, 1, 0] {
+        world.rekey(host);
+        let end = world.now(0).at.0 + 1000;
+        world.run_until(end);
+    }
+    world.assert_in_step();
+    assert_eq!((world.sessions(), world.lost), (4, 0));
+}
+
 #[test]
 fn a_clock_that_went_back_costs_a_cookie() {
     let mut world = sound();

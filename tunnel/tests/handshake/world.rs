@@ -3,6 +3,7 @@
 
 use super::host::{Host, Later, PEER, Sa, Seeded, key_of};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use stopover_tunnel::handshake::{Action, Config, HandshakeDrop, Moved, NewSa, Now, Traffic, datagram};
 use stopover_tunnel::{Millis, Spi};
 
@@ -32,6 +33,8 @@ pub struct World {
     pub faults: Faults,
     /// A host's wall clock goes back at each restart.
     pub clock_back: bool,
+    /// Datagrams come from this address: somebody repeats them.
+    pub repeated_from: Option<SocketAddr>,
     /// Frames delivered.
     pub frames: u64,
     /// Frames that found no SA at a receiver that had not restarted or closed meanwhile.
@@ -64,6 +67,7 @@ impl World {
         Self {
             faults,
             clock_back: false,
+            repeated_from: None,
             frames: 0,
             lost: 0,
             record: Vec::new(),
@@ -178,7 +182,7 @@ impl World {
         while let Some(entry) = self.network.first_entry().filter(|entry| entry.key().0 <= self.now) {
             let (host, packet) = entry.remove();
             let (now, mut out) = (self.now(host), Vec::new());
-            let from = super::host::address(1 - host);
+            let from = self.repeated_from.unwrap_or(super::host::address(1 - host));
             let Host { endpoint, inbound, received, .. } = &mut self.hosts[host];
             match packet {
                 Packet::Handshake(bytes) => {
@@ -224,7 +228,7 @@ impl World {
             let later = self.hosts[host].later.back().map_or(0, |(at, _)| *at).max(self.now + delay);
             match action {
                 Action::Send { to, datagram } => {
-                    assert_eq!(to, super::host::address(1 - host));
+                    assert_eq!(to, super::host::address(1 - host), "as the board has it");
                     self.send(1 - host, &datagram);
                 }
                 Action::InstallInbound { session, sas, .. } => {

@@ -10,20 +10,18 @@ use super::super::{Action, DownReason, HandshakeDrop, Moved};
 use super::{Answered, Ctx, Installing, MOST_FORGED, Peer, Then};
 use crate::Spi;
 use aws_lc_rs::digest;
-use std::net::SocketAddr;
 
 impl Peer {
     /// An initiation of this peer came.
     pub(in super::super) fn initiation(
         &mut self,
-        from: SocketAddr,
         received: Received,
         whole: &Whole,
         ctx: &mut Ctx<'_>,
     ) -> Result<(), HandshakeDrop> {
         let digest = digest::digest(&digest::SHA256, &whole.bytes);
         if self.answered.as_ref().is_some_and(|answered| answered.digest == digest.as_ref()) {
-            return self.answer_again(from, ctx);
+            return self.answer_again(ctx);
         }
         self.admit(&received, whole.proven, ctx)?;
         let hello = received.hello;
@@ -48,7 +46,6 @@ impl Peer {
             self.retire(&installing.session, ctx);
         }
         self.stamps.1 = self.stamps.1.max(hello.stamp);
-        self.address = from;
         let datagrams = datagram::build_pieces(Message::Response, number, hello.session, &message);
         self.answered = Some(Answered {
             digest: digest.as_ref().to_vec(),
@@ -63,12 +60,12 @@ impl Peer {
     }
 
     /// The same initiation came again: its response may be lost.
-    fn answer_again(&mut self, from: SocketAddr, ctx: &mut Ctx<'_>) -> Result<(), HandshakeDrop> {
+    fn answer_again(&mut self, ctx: &mut Ctx<'_>) -> Result<(), HandshakeDrop> {
         let awaited = |number| self.next.as_ref().is_some_and(|next| next.number == number);
         let Some(answered) = self.answered.take_if(|answered| awaited(answered.session)) else {
             return Err(HandshakeDrop::Unexpected);
         };
-        self.send_response(from, &answered.datagrams, ctx);
+        self.send_response(self.address, &answered.datagrams, ctx);
         self.answered = Some(answered);
         Ok(())
     }
@@ -102,7 +99,6 @@ impl Peer {
     /// A response to our initiation of this session came.
     pub(in super::super) fn response(
         &mut self,
-        from: SocketAddr,
         session: u32,
         message: &[u8],
         ctx: &mut Ctx<'_>,
@@ -124,7 +120,6 @@ impl Peer {
             Ok((made, sas, outbound))
         });
         let (made, sas, outbound) = made.inspect_err(|_| ctx.sessions.release(session))?;
-        self.address = from;
         self.is_there(ctx.now.at);
         ctx.out.push(Action::InstallInbound { peer: self.number, session, sas });
         self.installing = Some(Installing { session: made, then: Then::Confirm(outbound) });
@@ -188,7 +183,6 @@ impl Peer {
     /// A control message under this session came.
     pub(in super::super) fn control(
         &mut self,
-        from: SocketAddr,
         number: u32,
         datagram: &[u8],
         counter: u64,
@@ -197,7 +191,6 @@ impl Peer {
         let session = self.session_mut(number).ok_or(HandshakeDrop::UnknownSession)?;
         let control = session.open(datagram, counter)?.ok_or(HandshakeDrop::Unexpected)?;
         self.is_there(ctx.now.at);
-        self.address = from;
         match control {
             Control::Confirm(spis) => self.confirm(number, &spis, ctx)?,
             Control::Confirmed => {
@@ -207,8 +200,9 @@ impl Peer {
                 self.end_old(ctx.now.at, &ctx.config.timing);
             }
             Control::Probe(probe) => {
+                let to = self.address;
                 if let Some(session) = self.session_mut(number) {
-                    Self::send_control(from, session, &Control::Alive(probe), ctx);
+                    Self::send_control(to, session, &Control::Alive(probe), ctx);
                 }
             }
             Control::Alive(_) => {}
