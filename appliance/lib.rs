@@ -10,5 +10,6 @@ pub mod control;
 pub mod lcore;
 pub mod migration;
 pub mod pipeline;
+pub mod sealing;
 pub mod tables;
 pub mod underlay;

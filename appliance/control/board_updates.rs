@@ -112,6 +112,9 @@ impl Control {
         for change in changes {
             self.check_mtu(&change);
             let event = BoardEvent::of(&change);
+            if let Change::NodePut { node, .. } = &change {
+                self.on_node_decided(node.vni, node.mac);
+            }
             let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
             self.execute_or_log(now_ms, effects);
             if let Some(event) = event {
@@ -132,7 +135,7 @@ impl Control {
         }
         for (number, port) in self.ports.wanted() {
             let Some(at) = self.ports.stage().get(usize::from(number)) else { continue };
-            let inside = mtu::inside(&port.role, at.mtu);
+            let inside = mtu::inside(&port.role, at.mtu, self.tunnels.is_some());
             if let Some(why) = mtu::does_not_fit(network.vni, network.mtu, &port.name, &inside) {
                 log::warn!("{why}");
             }

@@ -253,7 +253,9 @@ pub fn configure(
     }
     let mac = Mac::new(ready.mac().with_context(context)?);
     let mtu = port.mtu.map_or(granted.mtu, |mtu| mtu.min(granted.mtu));
-    if let Some(why) = mtu::too_small(&port.name, mtu, &mtu::inside(&port.role, mtu)) {
+    if let Some(why) =
+        mtu::too_small(&port.name, mtu, &mtu::inside(&port.role, mtu, config.tunnels.is_some()))
+    {
         log::warn!("{why}");
     }
     let exact = is_vhost(ready.info());

@@ -5,9 +5,10 @@
 use crate::pipeline::Learn;
 use crate::tables::packed::Bd;
 use crate::underlay;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use stopover_bbs::model;
 use stopover_net::{HostName, Mac, Vni};
+use stopover_tunnel::{Spi, cipher::SaSecret, handshake::Moved};
 
 /// One request of a subsystem.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,18 @@ pub enum Effect {
     Untrack(IpAddr, u16),
     /// The path to this VTEP address may have changed: publish it.
     Refresh(IpAddr),
+    /// What is known of a host, other than its nodes, has changed, or it is gone.
+    Peer(u32),
+    /// Send a UDP datagram from our port to another host's.
+    Datagram(SocketAddr, Vec<u8>),
+    /// A node has left from here, and its frames are sent on: hosts that send them here may learn of it.
+    SentOn(Moved),
+    /// A host reports a node that has left from it.
+    PeerMoved(u32, Moved),
+    /// The tunnel to a host is up, or down.
+    TunnelIs(u32, bool),
+    /// Write the keys of an SA to the file of the debug switch.
+    ExportKeys(Box<ExportedSa>),
     /// A node's lock has ended.
     Unlocked {
         /// Its network.
@@ -92,6 +105,19 @@ pub enum Effect {
     Board(BoardRequest),
     /// Tell the operator.
     Report(Report),
+}
+
+/// An SA whose keys are to be exported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportedSa {
+    /// The other host's address.
+    pub host: IpAddr,
+    /// We send by it.
+    pub outbound: bool,
+    /// Its SPI.
+    pub spi: Spi,
+    /// Its secret.
+    pub secret: SaSecret,
 }
 
 /// A request about a migration.

@@ -12,7 +12,9 @@ use std::{
     path::Path,
 };
 use stopover_bbs::client::PublicKey;
+use stopover_tunnel::handshake::StaticKey;
 use x25519_dalek::StaticSecret;
+use zeroize::Zeroizing;
 
 /// Bytes of the secret half.
 const LENGTH: usize = 32;
@@ -57,6 +59,18 @@ impl HostKeyError {
 /// # Errors
 /// The file has no key, others may read it, or it cannot be read.
 pub fn read(path: &Path) -> Result<Option<PublicKey>, HostKeyError> {
+    Ok(read_secret(path)?.and_then(|secret| public_half(&secret)))
+}
+
+/// The key pair in this file, for handshakes; `None` if there is no file.
+///
+/// # Errors
+/// As for [`read`].
+pub fn pair(path: &Path) -> Result<Option<StaticKey>, HostKeyError> {
+    Ok(read_secret(path)?.map(|secret| StaticKey::new(*secret)))
+}
+
+fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; LENGTH]>>, HostKeyError> {
     let restore = "put back the key of this host, or remove the file: then a new key is made";
     let unreadable =
         |e: io::Error| HostKeyError::bad(path, format!("an error: {e}"), "a file that can be read", restore);
@@ -70,9 +84,9 @@ pub fn read(path: &Path) -> Result<Option<PublicKey>, HostKeyError> {
         let found = format!("mode {mode:04o}, by which others than its owner may use it");
         return Err(HostKeyError::bad(path, found, "mode 0600", "if nobody has read it, chmod 600"));
     }
-    let mut text = Vec::new();
+    let mut text = Zeroizing::new(Vec::new());
     file.take(MOST_BYTES).read_to_end(&mut text).map_err(unreadable)?;
-    let key = parse(&text).and_then(|secret| public_half(&secret));
+    let key = parse(&text).map(Zeroizing::new).filter(|secret| public_half(secret).is_some());
     let expected = "one line of 64 hexadecimal digits, not all 0";
     key.map(Some).ok_or_else(|| HostKeyError::bad(path, "no key", expected, restore))
 }

@@ -53,6 +53,8 @@ pub(super) async fn page(
         List::Addresses => page_of!(Addresses),
         List::Hosts => page_of!(Hosts),
         List::Networks => page_of!(Networks),
+        List::Tunnels => page_of!(Tunnels),
+        List::Sas => page_of!(Sas),
     }
 }
 
@@ -65,10 +67,11 @@ fn respond<T: Serialize>(page: Result<Page<T>, ApiError>) -> Response {
 
 /// Where to begin, and how many rows to return.
 fn check(list: List, query: ListQuery) -> Result<(Part, usize), ApiError> {
-    if let Some(vni) = query.vni.filter(|_| list == List::Hosts) {
+    let of_all = matches!(list, List::Hosts | List::Tunnels | List::Sas);
+    if let Some(vni) = query.vni.filter(|_| of_all) {
         return Err(ApiError::new(
-            format!("hosts of network {vni}"),
-            "hosts of all networks",
+            format!("those of network {vni}"),
+            "those of all networks",
             "leave out vni=",
         ));
     }

@@ -36,6 +36,16 @@ struct Reading {
     tsc_hz: u64,
     control_rounds: u64,
     log_lines_dropped: u64,
+    tunnels: TunnelReading,
+}
+
+/// Without the other hosts' names: there may be thousands.
+#[derive(Debug, Default)]
+struct TunnelReading {
+    up: u64,
+    sessions: u64,
+    handshake_drops: Vec<(&'static str, u64)>,
+    keys_unlocked: u64,
 }
 
 #[derive(Debug)]
@@ -133,6 +143,12 @@ impl Control {
             tsc_hz: cycles::tsc_hz().max(1),
             control_rounds: self.rounds,
             log_lines_dropped: stopover_logging::dropped(),
+            tunnels: self.tunnels.as_ref().map_or_else(TunnelReading::default, |tunnels| TunnelReading {
+                up: tunnels.up_count(),
+                sessions: tunnels.session_count(),
+                handshake_drops: tunnels.handshake_drops().collect(),
+                keys_unlocked: tunnels.engines().memory().stats().unlocked as u64,
+            }),
             fwd,
         }
     }
@@ -146,6 +162,7 @@ impl Collector for Reading {
         self.segments(&mut page)?;
         self.migrations(&mut page)?;
         self.board(&mut page)?;
+        self.tunnels(&mut page)?;
         let seconds = self.lcores.iter().flat_map(|time| {
             [("busy", time.busy_cycles), ("idle", time.idle_cycles)].map(|(state, cycles)| {
                 let labels = [("lcore", time.lcore.as_str()), ("state", state)];
@@ -240,6 +257,26 @@ impl Reading {
             page.counter(name, help, count)?;
         }
         Ok(())
+    }
+
+    fn tunnels(&self, page: &mut Page<'_>) -> fmt::Result {
+        let tunnels = &self.tunnels;
+        page.gauge("tunnels_up", "Hosts to which there is an encrypted tunnel", tunnels.up)?;
+        page.counter(
+            "tunnel_sessions",
+            "Sets of keys that were agreed on with other hosts",
+            tunnels.sessions,
+        )?;
+        page.counters(
+            "handshake_dropped_datagrams",
+            "Datagrams of handshakes that were dropped, by reason",
+            tunnels.handshake_drops.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
+        )?;
+        page.gauge(
+            "tunnel_key_bytes_unlocked",
+            "Memory of keys that could not be locked, and may be written to swap space",
+            tunnels.keys_unlocked,
+        )
     }
 
     fn board(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -379,6 +416,12 @@ mod tests {
             table_bytes: 1 << 20,
             tsc_hz: 1_000,
             control_rounds: 50,
+            tunnels: TunnelReading {
+                up: 3,
+                sessions: 17,
+                handshake_drops: vec![("handshake_bad_mac", 4)],
+                keys_unlocked: 4096,
+            },
         };
         let mut registry = Registry::with_prefix("stopover");
         registry.register_collector(Box::new(reading));
@@ -407,6 +450,10 @@ mod tests {
             "stopover_hold_free_bytes 4096",
             "stopover_board_connected 1",
             "stopover_board_stale 0",
+            "stopover_tunnels_up 3",
+            "stopover_tunnel_sessions_total 17",
+            "stopover_handshake_dropped_datagrams_total{reason=\"handshake_bad_mac\"} 4",
+            "stopover_tunnel_key_bytes_unlocked 4096",
             "stopover_board_insecure 1",
             "stopover_checkpoint_failed 0",
             "stopover_checkpoint_revision 11",

@@ -7,7 +7,8 @@
 //! the crate's module of that name, migrating nodes are followed by the crate's `migration::driver`, `board_link` is
 //! the session with the board, `api` has the operator's requests, `changes` those that change the configuration,
 //! `checkpoint` keeps what is forwarded by in a file, `host_key` is this host's key pair. `device_events` has ports whose
-//! devices are reset or removed. `take_over` has a process take the place of another. `board_updates` applies what the board sends; `show`, `rows`, `trace` and `metrics` answer
+//! devices are reset or removed. `tunnels` has the keys of encrypted tunnels, `tunnel_link` connects it,
+//! `cut_overs` has nodes that move while their frames are sealed. `take_over` has a process take the place of another. `board_updates` applies what the board sends; `show`, `rows`, `trace` and `metrics` answer
 //! requests for `server` and `lists`; `reports` are log lines.
 
 mod addresses;
@@ -18,6 +19,7 @@ mod changes;
 mod checkpoint;
 mod config_requests;
 pub mod connect;
+pub mod cut_overs;
 pub mod declared;
 pub mod device_events;
 pub mod device_state;
@@ -52,6 +54,8 @@ pub mod take_over;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod tunnel_link;
+pub mod tunnels;
 mod vhost_sockets;
 
 use crate::lcore::events::DataplaneEvent;
@@ -67,6 +71,7 @@ use api::Api;
 use board_link::BoardLink;
 use changes::Changes;
 use checkpoint::Checkpoints;
+use cut_overs::CutOvers;
 use declared::HostIds;
 use device_events::DeviceEvents;
 use loops::Loops;
@@ -86,9 +91,13 @@ use std::{
 };
 use stopover_config::appliance::Appliance;
 use take_over::Successor;
+use tunnels::Tunnels;
 
 /// The longest sleep: `stop` wakes nobody.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
+
+/// Datagrams of handshakes of one lcore that are processed in one round: each can take 0.2 ms.
+const HANDSHAKES_PER_ROUND: usize = 32;
 
 /// Everything the control thread owns. Built by [`start`].
 pub struct Control {
@@ -110,6 +119,8 @@ pub struct Control {
     pub(crate) device_events: DeviceEvents,
     pub(crate) port_changes: PortChanges,
     pub(crate) queue_moves: QueueMoves,
+    pub(crate) tunnels: Option<Tunnels>,
+    pub(crate) cut_overs: CutOvers,
     /// VTEP addresses that are not resolved yet, of hosts that are sent to at another until a time; in the order of these.
     pub(crate) kept_paths: VecDeque<(u64, IpAddr)>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -172,6 +183,8 @@ impl Control {
             self.checkpoints.next_timeout(now_ms),
             self.next_spread(),
             self.kept_paths.front().map(|(due_ms, _)| *due_ms),
+            self.tunnel_timeout(now_ms),
+            self.cut_overs.next_timeout(),
         ];
         due_ms.into_iter().flatten().min()
     }
@@ -201,6 +214,7 @@ impl Control {
             self.migrate(now_ms, |migrations| migrations.on_board_reply(now_ms, reply));
         }
         self.migrate(now_ms, |migrations| migrations.advance(now_ms));
+        self.serve_tunnels(now_ms);
         self.publish();
         self.write_checkpoint(now_ms);
         self.finish_trace(now_ms);
@@ -227,6 +241,10 @@ impl Control {
                     DataplaneEvent::Migration(event) => {
                         self.migrate(now_ms, |migrations| migrations.on_lcore_event(now_ms, event));
                     }
+                    DataplaneEvent::Wanted(tunnel) => self.on_wanted_tunnel(now_ms, tunnel),
+                    DataplaneEvent::UnknownSpi(from) => self.on_unknown_spi(now_ms, from),
+                    DataplaneEvent::CameFrom { bd, mac, peer } => self.on_came_from(now_ms, bd, mac, peer),
+                    DataplaneEvent::Refused(peer) => self.on_refused(now_ms, peer),
                 }
             }
             for _ in 0..rings.to_control.capacity() {
@@ -234,6 +252,11 @@ impl Control {
                 let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
                 let actions = self.underlay.input(now_ms, usize::from(port), &bytes);
                 self.execute_underlay(now_ms, actions);
+            }
+            for _ in 0..HANDSHAKES_PER_ROUND {
+                let Some((port, packet)) = rings.handshakes.pop() else { break };
+                let bytes: Vec<u8> = packet.segment_slices().flatten().copied().collect();
+                self.on_handshake(now_ms, port, &bytes);
             }
             for _ in 0..rings.probes.capacity() {
                 let Some((port, packet)) = rings.probes.pop() else { break };

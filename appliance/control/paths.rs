@@ -1,9 +1,9 @@
 //! Paths: turns what the underlay resolved into the prebuilt outer headers that the packet path uses.
 
-use super::Control;
+use super::{Control, mtu};
 use crate::tables::{
     entries::{EncapTemplate, Path, Seal},
-    peer::Peer,
+    peer::{Peer, TunnelIndex},
 };
 use crate::underlay::Resolution;
 use std::{collections::BTreeSet, net::IpAddr};
@@ -51,6 +51,13 @@ fn path(
     })
 }
 
+/// The same path, sealed: what a datagram can have is less by what a seal adds.
+fn sealed(path: Path, tunnel: TunnelIndex, mtu: u16) -> Path {
+    let layer3 = path.template.outer.udp_len() as u16 - if path.template.outer.has_vlan() { 18 } else { 14 };
+    let inner_mtu = mtu::sealed_inside(mtu.saturating_sub(layer3));
+    Path { inner_mtu, seal: Seal::Tunnel(tunnel), ..path }
+}
+
 /// How long a host is sent to at its VTEP of before, at most, until the new one is resolved.
 const KEPT_MS: u64 = 3_000;
 
@@ -90,7 +97,14 @@ impl Control {
                     _ => None,
                 }
             });
-            if let Err(full) = self.replica.set_path(&mut self.tables, host, path) {
+            let tunnel = self.tunnels.as_ref().and_then(|tunnels| tunnels.of(host));
+            let always = path.clone().zip(found.as_ref()).zip(tunnel);
+            let always = always.map(|((path, found), tunnel)| sealed(path, tunnel.index, found.mtu));
+            let plain = match tunnel {
+                Some(tunnel) if tunnel.is_used => always.clone(),
+                _ => path,
+            };
+            if let Err(full) = self.replica.set_path(&mut self.tables, host, (plain, always)) {
                 log::error!("{full}");
             }
         }

@@ -12,7 +12,7 @@ use crate::tables::{
     Full, Tables,
     entries::{Member, NetworkEntry, Path},
     packed::Bd,
-    peer::Slot,
+    peer::{Accept, NetworkSeal, PathClass, Slot},
 };
 use hashbrown::{HashMap, HashSet};
 use lineage::Branch;
@@ -21,6 +21,7 @@ use std::{
     net::IpAddr,
 };
 use stopover_bbs::model::{Change, DeclaredBy, Host};
+use stopover_config::appliance::{TunnelMode, Tunnels};
 use stopover_net::{FloodPolicy, HostName, Mac, Vni};
 
 /// Migrating nodes in one network that get copies of their own of group frames. Each costs a copy of every such
@@ -36,11 +37,20 @@ pub struct HostRecord {
     pub vtep: Option<IpAddr>,
     /// How it is reached, once the next hop is resolved.
     pub path: Option<Path>,
-    /// What its nodes and flood lists name.
-    pub slot: Slot,
+    /// The same for what must be sealed. `None` also without tunnels.
+    pub sealed: Option<Path>,
+    /// What its nodes and flood lists name, by path class.
+    pub slots: [Slot; PathClass::COUNT],
+    /// Which datagrams are accepted from it.
+    pub accept: Accept,
 }
 
 impl HostRecord {
+    /// What its nodes and flood lists in such a network name.
+    const fn slot_in(&self, network: NetworkSeal) -> Slot {
+        self.slots[self.accept.class(network) as usize]
+    }
+
     /// The VTEP address and UDP port that frames are sent to.
     fn target(&self) -> Option<(IpAddr, u16)> {
         self.vtep.map(|ip| (ip, self.host.udp_port))
@@ -93,10 +103,21 @@ impl NetworkRecord {
     }
 }
 
+/// What the configuration demands of the frames of a network.
+fn seal_of(tunnels: Option<&Tunnels>, vni: Vni) -> NetworkSeal {
+    match tunnels.and_then(|tunnels| tunnels.networks.get(&vni)) {
+        None => NetworkSeal::ByHost,
+        Some(TunnelMode::Required) => NetworkSeal::Required,
+        Some(TunnelMode::Off) => NetworkSeal::Off,
+    }
+}
+
 /// The board's state, as far as this appliance needs it.
 #[derive(Debug)]
 pub struct Replica {
     own: HostName,
+    /// Which hosts must have an encrypted tunnel.
+    tunnels: Option<Tunnels>,
     /// Our number at the board, once it is known.
     own_id: Option<u32>,
     hosts: HashMap<u32, HostRecord>,
@@ -148,6 +169,7 @@ impl Replica {
         let vnis = networks.iter().map(|(vni, record)| (record.bd, *vni)).collect();
         Self {
             own,
+            tunnels: None,
             own_id: None,
             hosts: HashMap::new(),
             host_ids: BTreeSet::new(),
@@ -161,6 +183,12 @@ impl Replica {
             branch: None,
             version: 0,
         }
+    }
+
+    /// The same, where frames must be sealed for some hosts.
+    #[must_use]
+    pub fn sealed(self, tunnels: Option<Tunnels>) -> Self {
+        Self { tunnels, ..self }
     }
 
     /// Another number after each change of what a checkpoint holds.
@@ -341,6 +369,7 @@ impl Replica {
     pub fn publish(&mut self, tables: &mut Tables) -> Result<(), Full> {
         for vni in self.dirty.drain() {
             let Some(record) = self.networks.get(&vni) else { continue };
+            let seal = seal_of(self.tunnels.as_ref(), vni);
             let others = |segments_only: bool| -> Box<[Slot]> {
                 record
                     .members
@@ -349,7 +378,7 @@ impl Replica {
                     .filter_map(|(id, _)| self.hosts.get(id))
                     // Unicast to a host that is down continues; floods, which it would miss for minutes, do not.
                     .filter(|record| record.host.name != self.own && !record.host.no_flood)
-                    .map(|record| record.slot)
+                    .map(|record| record.slot_in(seal))
                     .collect()
             };
             tables.put_network(NetworkEntry {
@@ -357,6 +386,7 @@ impl Replica {
                 vni,
                 flood: record.flood,
                 mtu: record.mtu,
+                seal,
                 slots: others(false),
                 segment_slots: others(true),
                 ports: record.ports.iter().filter(|member| self.up.contains(&member.port)).copied().collect(),

@@ -17,7 +17,7 @@ use std::{convert::Infallible, fmt};
 use stopover_config::appliance::Appliance;
 use stopover_ctl::{
     AcceptBoard, AddressEntry, ApiError, ChangeQuery, ClearRequest, ErrorBody, HostRow, NetworkRow,
-    NodeEntry, PortJson, TakeOver, TraceRequest,
+    NodeEntry, PortJson, SaInfo, TakeOver, TraceRequest, TunnelInfo,
 };
 use tokio::{net::UnixListener, sync::oneshot};
 
@@ -56,6 +56,17 @@ pub enum Request {
     Trace(TraceRequest),
     /// `GET /metrics`.
     Metrics,
+    /// `POST /v1/tunnels/HOST/rekey` or `close`.
+    Tunnel(String, TunnelCommand),
+}
+
+/// What is done with a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TunnelCommand {
+    /// It gets new keys.
+    Rekey,
+    /// It ends.
+    Close,
 }
 
 /// What of the configuration is to change.
@@ -82,6 +93,10 @@ pub enum List {
     Hosts,
     /// `GET /v1/networks`.
     Networks,
+    /// `GET /v1/tunnels`.
+    Tunnels,
+    /// `GET /v1/sas`.
+    Sas,
 }
 
 /// A reply of the control thread.
@@ -97,6 +112,10 @@ pub enum Reply {
     Hosts(Turn<HostRow>),
     /// The same.
     Networks(Turn<NetworkRow>),
+    /// The same.
+    Tunnels(Turn<TunnelInfo>),
+    /// The same.
+    Sas(Turn<SaInfo>),
 }
 
 /// A reply, or why there is none.

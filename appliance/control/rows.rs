@@ -36,7 +36,9 @@ pub struct Part {
 }
 
 impl Part {
-    fn at_most(&self) -> usize {
+    /// Most rows to make.
+    #[must_use]
+    pub fn rows(&self) -> usize {
         self.at_most.clamp(1, MAX_TURN_ROWS)
     }
 }
@@ -51,9 +53,8 @@ pub struct Turn<T> {
 }
 
 impl<T> Turn<T> {
-    fn empty() -> Self {
-        Self { rows: Vec::new(), next: None }
-    }
+    /// None.
+    pub const EMPTY: Self = Self { rows: Vec::new(), next: None };
 }
 
 /// The sources of rows.
@@ -79,9 +80,9 @@ impl Rows<'_> {
     pub fn nodes(&self, part: &Part) -> Turn<ctl::NodeEntry> {
         let only = part.vni.map(|vni| self.replica.bd_of(vni));
         if only == Some(None) {
-            return Turn::empty();
+            return Turn::EMPTY;
         }
-        let Piece { rows, next, .. } = self.tables.nodes_from(part.from.1, part.at_most(), only.flatten());
+        let Piece { rows, next, .. } = self.tables.nodes_from(part.from.1, part.rows(), only.flatten());
         let rows = rows.into_iter().filter_map(|(bd, mac, place)| {
             let (host, port, origin) = match place {
                 FdbEntry::Local { port, .. } | FdbEntry::Migrating { port, .. } => {
@@ -103,9 +104,9 @@ impl Rows<'_> {
     pub fn addresses(&self, part: &Part) -> Turn<ctl::AddressEntry> {
         let only = part.vni.map(|vni| self.replica.bd_of(vni));
         if only == Some(None) {
-            return Turn::empty();
+            return Turn::EMPTY;
         }
-        let (Cursor(family, from), at_most, only) = (part.from, part.at_most(), only.flatten());
+        let (Cursor(family, from), at_most, only) = (part.from, part.rows(), only.flatten());
         let (Piece { rows, next, .. }, after) = match family {
             0 => (self.tables.owners4_from(from, at_most, only), Some(Cursor(1, 0))),
             _ => (self.tables.owners6_from(from, at_most, only), None),
@@ -119,7 +120,7 @@ impl Rows<'_> {
     /// Hosts in the order of their numbers.
     pub fn hosts(&self, part: &Part) -> Turn<ctl::HostRow> {
         let mut hosts = self.replica.hosts_from(u32::try_from(part.from.1).unwrap_or(u32::MAX));
-        let rows = hosts.by_ref().take(part.at_most()).map(|(id, record)| self.host(id, record)).collect();
+        let rows = hosts.by_ref().take(part.rows()).map(|(id, record)| self.host(id, record)).collect();
         Turn { rows, next: hosts.next().map(|(id, _)| Cursor(0, id.into())) }
     }
 
@@ -164,7 +165,7 @@ impl Rows<'_> {
     pub fn networks(&self, part: &Part) -> Turn<ctl::NetworkRow> {
         let Cursor(vni, member) = part.from;
         let first = part.vni.map_or(vni, |only| vni.max(only.get().into()));
-        let mut left = part.at_most();
+        let mut left = part.rows();
         let mut rows = Vec::new();
         for (vni, record) in self.replica.networks_from(u32::try_from(first).unwrap_or(u32::MAX)) {
             if part.vni.is_some_and(|only| only != vni) {
@@ -187,7 +188,7 @@ impl Rows<'_> {
 
     fn network(&self, vni: Vni, record: &NetworkRecord, members: &[(&u32, &bool)]) -> ctl::NetworkRow {
         let count = self.tables.counts().network(record.bd);
-        let fits = self.replica.min_inner_mtu(members.iter().map(|(id, _)| **id));
+        let fits = self.replica.min_inner_mtu(vni, members.iter().map(|(id, _)| **id));
         let members = members.iter().filter_map(|(id, segment)| {
             let host = self.replica.host(**id)?.host.name.to_string();
             Some(ctl::MemberHost { host, segment: **segment })

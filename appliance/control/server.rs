@@ -3,12 +3,13 @@
 
 use super::{
     config_requests, lists,
-    request::{Actor, List, PendingRequest, Reply, Request, Requests, refuse, respond},
+    request::{Actor, List, PendingRequest, Reply, Request, Requests, TunnelCommand, refuse, respond},
 };
 use anyhow::{Context, Result, bail};
 use axum::{
     Router,
     body::Bytes,
+    extract,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -142,6 +143,10 @@ fn api(requests: Sender<PendingRequest>, file: Option<Arc<PathBuf>>) -> Router {
         .route(path::ADDRESSES, get(|requests, query| lists::page(List::Addresses, requests, query)))
         .route(path::HOSTS, get(|requests, query| lists::page(List::Hosts, requests, query)))
         .route(path::NETWORKS, get(|requests, query| lists::page(List::Networks, requests, query)))
+        .route(path::TUNNELS, get(|requests, query| lists::page(List::Tunnels, requests, query)))
+        .route(path::SAS, get(|requests, query| lists::page(List::Sas, requests, query)))
+        .route(path::TUNNEL_REKEY, tunnel(TunnelCommand::Rekey))
+        .route(path::TUNNEL_CLOSE, tunnel(TunnelCommand::Close))
         .route(path::ACCEPT_BOARD, command(Request::AcceptBoard))
         .route(path::CLEAR, command(Request::Clear))
         .route(path::TAKE_OVER, command(Request::TakeOver))
@@ -162,6 +167,13 @@ fn command<T: DeserializeOwned + 'static>(request: fn(T) -> Request) -> MethodRo
             Ok(request) => respond(requests.send(request).await),
             Err(e) => unreadable(&e),
         }
+    })
+}
+
+/// A command about the tunnel to the host that the path names.
+fn tunnel(command: TunnelCommand) -> MethodRouter<Sender<PendingRequest>> {
+    post(move |requests: Requests, host: extract::Path<String>| async move {
+        respond(requests.send(Request::Tunnel(host.0, command)).await)
     })
 }
 

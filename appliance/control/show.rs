@@ -38,6 +38,8 @@ impl Control {
                 let port = |port| self.ports.name(port).to_owned();
                 let rows = self.rows(&port);
                 Ok(match list {
+                    List::Tunnels => Reply::Tunnels(self.list_tunnels(&part)),
+                    List::Sas => Reply::Sas(self.list_sas(&part)),
                     List::Nodes => Reply::Nodes(rows.nodes(&part)),
                     List::Addresses => Reply::Addresses(rows.addresses(&part)),
                     List::Hosts => Reply::Hosts(rows.hosts(&part)),
@@ -51,6 +53,7 @@ impl Control {
             Request::Migrations => to_json(&self.show_migrations()),
             Request::Clear(_) if !self.forwards() => Err(not_forwarding()),
             Request::Clear(request) => self.clear(&request),
+            Request::Tunnel(host, command) => self.command_tunnel(&host, command),
             Request::AcceptBoard(request) => self.accept_board(&request, pending.reply.by),
             Request::Metrics => Ok(Reply::Json(serde_json::Value::String(self.metrics()))),
         };
@@ -83,7 +86,7 @@ impl Control {
                     role: self.show_role(&config.role, number),
                     mac: Mac::new(port.device.mac().map_err(|e| device_error(&e))?),
                     mtu: granted.mtu,
-                    inside: mtu::inside(&config.role, granted.mtu),
+                    inside: mtu::inside(&config.role, granted.mtu, self.tunnels.is_some()),
                     promiscuous: config.promiscuous,
                     link_up: link.up && port.in_service,
                     device_state: device_state(self.device_events.condition(number)),

@@ -13,6 +13,7 @@ use super::{
     changes::Changes,
     checkpoint::{Checkpoints, Restored},
     connect::Started,
+    cut_overs::CutOvers,
     declared::HostIds,
     device_events::DeviceEvents,
     devices::{self, Ready, Reserved},
@@ -30,15 +31,18 @@ use super::{
     source::Source,
     stations::Stations,
     take_over::Predecessor,
+    tunnels::Tunnels,
     vhost_sockets,
 };
 use crate::migration::{driver::Migrations, hold::HoldPool};
 use crate::pipeline::ports::Port as StagePort;
+use crate::sealing::Engines;
 use crate::tables::{ParkedView, Tables};
 use crate::underlay::Underlay;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use crossbeam::channel::{self, Sender};
 use dpdk::Eal;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
@@ -50,6 +54,7 @@ use stopover_config::appliance::{Appliance, QueueRef, Truth};
 use stopover_ctl::KnownNeighbour;
 use stopover_net::Vni;
 use stopover_pki::ClientTls;
+use stopover_tunnel::handshake::MOST_QUEUES;
 use uuid::Uuid;
 
 /// How long after a restart nodes of an earlier run stay registered without being seen again: long enough for VMs to
@@ -103,13 +108,39 @@ fn public_key(config: &Appliance, source: &Source) -> Result<Option<PublicKey>> 
     }
 }
 
+/// The tunnels of the configuration, with this host's key.
+fn tunnels(config: &Appliance, source: &Source, lcores: usize) -> Result<Option<Tunnels>> {
+    let Some(wanted) = &config.tunnels else { return Ok(None) };
+    ensure!(
+        lcores <= usize::from(MOST_QUEUES),
+        "tunnels: found {lcores} lcores, each of which has keys of its own; expected at most {MOST_QUEUES}; hint: name fewer in lcores"
+    );
+    let key = key_path(config, source).map(|path| host_key::pair(&path)).transpose()?.flatten();
+    let key = key.context(
+        "tunnels: found no key of this host, and none could be made; expected a file with one; hint: let the appliance write to the folder of its configuration",
+    )?;
+    // Keys of handshakes are on the heap.
+    if let Err(e) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        log::warn!("tunnels: {e}: a core dump of this process would have keys; hint: disable core dumps");
+    }
+    let engines = Engines::new(wanted.engine)?;
+    log::info!("tunnels: AES-GCM by {}", engines.make().name());
+    Ok(Some(Tunnels::new(wanted.clone(), key, engines, lcores, Control::tunnel_now())))
+}
+
 /// What may become a problem on this machine, for the operator.
 #[must_use]
 pub fn warnings(config: &Appliance) -> Vec<String> {
     let plain = config.plain_board().map(|plain| {
         format!("insecure: whoever reaches the board at {plain} may do anything; expected https:// or unix:")
     });
-    open_files::warning(config).into_iter().chain(plain).collect()
+    let exported = config.tunnels.as_ref().and_then(|tunnels| tunnels.export_keys.as_ref()).map(|path| {
+        format!(
+            "tunnels.export_keys: the keys of all tunnels are written to {}: whoever reads it reads and forges their frames",
+            path.display()
+        )
+    });
+    open_files::warning(config).into_iter().chain(plain).chain(exported).collect()
 }
 
 /// Builds everything and starts the lcores. If it is stopped before the first snapshot, no lcore runs. `source`: where the
@@ -135,6 +166,7 @@ pub fn start(
     let mut board = BoardLink::new(&config, public_key(&config, &source)?);
     let eal = Eal::init(&eal_args(&config, predecessor.is_some()))?;
     let reserved = Reserved::new(&eal, &config)?;
+    let tunnels = tunnels(&config, &source, reserved.assigned.len())?;
     let lcores = reserved.assigned.len();
     let memory = (Tables::new(lcores + 1)?, HoldPool::new(config.migration.hold_bytes));
     let mut hand_over = predecessor.map(|predecessor| predecessor.ask(rt, &config)).transpose()?;
@@ -148,6 +180,7 @@ pub fn start(
     let api_file = source.path().map(Path::to_owned);
     let Built { mut control, views, segments, requests } =
         build(config, (source, checkpoints, board), &facts, memory, (pools, eal), stop)?;
+    control.tunnels = tunnels;
     if let Some(hand_over) = &hand_over {
         control.learn_neighbours(hand_over.neighbours());
     }
@@ -320,6 +353,8 @@ fn build(
         migrations,
         port_changes: PortChanges::default(),
         queue_moves: QueueMoves::default(),
+        tunnels: None,
+        cut_overs: CutOvers::default(),
         kept_paths: VecDeque::new(),
         stop,
         successor: None,
@@ -335,7 +370,7 @@ fn build(
 
 fn replica_of(config: &Appliance, plan: &Plan) -> Replica {
     let networks = plan.networks.iter().map(|(vni, (bd, ports))| (*vni, *bd, ports.clone()));
-    Replica::new(config.name.clone(), networks)
+    Replica::new(config.name.clone(), networks).sealed(config.tunnels.clone())
 }
 
 /// Registers at the board. From here on the session works by itself.

@@ -9,13 +9,16 @@ use super::{
 use crate::migration::{hold::HeldKind, record::MigrationRecord};
 use crate::pipeline::{
     Egress, Learn, Pipeline, RouterSeen, Scratch,
+    drop_reason::DropReason,
     migration_egress::{MigrationEgress, MigrationEvent},
     packet::{Packet, Pool, VecPacket, VecPool},
     packet_counters::PacketCounters,
     ports::{Port, Role},
     tracer::{Note, TraceLog, describe},
+    tunnel_egress::{TunnelEgress, Unsealed},
 };
-use crate::tables::View;
+use crate::tables::{View, peer::TunnelIndex};
+use std::ops::Range;
 use stopover_ctl::{ApiError, TraceReport, TraceRequest, TraceSource, TraceStep};
 use stopover_net::frame;
 
@@ -32,6 +35,8 @@ enum Exit {
     Port(u16, VecPacket),
     Control,
     Held(VecPacket),
+    /// It would be opened, for which a trace has no key.
+    Sealed,
     Learned(Learn),
 }
 
@@ -69,6 +74,21 @@ impl MigrationEgress<VecPacket> for Exits {
         if let MigrationEvent::Station(learn) = event {
             self.learn(learn);
         }
+    }
+}
+
+/// There are no keys here: what a frame is, is shown before it would be sealed.
+impl TunnelEgress<VecPacket> for Exits {
+    fn seal(&mut self, _: TunnelIndex, _: &mut VecPacket) -> Result<u16, DropReason> {
+        Ok(0)
+    }
+    fn open(&mut self, _: u16, _: VecPacket, _: Range<usize>) -> Unsealed<VecPacket> {
+        self.list.push(Exit::Sealed);
+        Unsealed::Handed
+    }
+    fn punt_handshake(&mut self, _: u16, _: VecPacket) -> Result<(), (VecPacket, DropReason)> {
+        self.list.push(Exit::Control);
+        Ok(())
     }
 }
 
@@ -149,6 +169,7 @@ impl Control {
                 Exit::Held(packet) => {
                     sent.push(format!("held, {} bytes, for a migrating node", packet.len()))
                 }
+                Exit::Sealed => sent.push("sealed: a trace has no keys to open it".to_owned()),
                 Exit::Control => sent.push("taken by the control thread, for the VTEP itself".to_owned()),
                 Exit::Learned(learn) => steps.push(TraceStep {
                     stage: "learn".to_owned(),

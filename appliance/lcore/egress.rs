@@ -6,6 +6,7 @@ use super::{
     events::{DataplaneEvent, EventRings, Events},
     packet::MbufPool,
     repeats::Repeats,
+    tunnels::{LcoreTunnels, TunnelOrder},
     tx_port::{OwnQueue, TxPort},
     wake::Wake,
 };
@@ -43,24 +44,35 @@ pub enum Order {
     EndPath(u32, Network, Mbuf),
     /// A change of what it works with; comes back by [`Rings::changed`].
     Change(Box<Change>),
+    /// A change of its SAs; comes back by [`Rings::tunnel_orders`].
+    Tunnel(Box<TunnelOrder>),
 }
 
 /// ICMP errors that one lcore may send: a rate, and a burst.
 const ERRORS_PER_SECOND: u64 = 1000;
 /// See [`ERRORS_PER_SECOND`].
 const ERRORS_AT_ONCE: u64 = 50;
+/// Datagrams of handshakes that one lcore hands to the control thread: a rate, and a burst. Most are of two pieces.
+const HANDSHAKES_PER_SECOND: u64 = 4_000;
+/// See [`HANDSHAKES_PER_SECOND`].
+const HANDSHAKES_AT_ONCE: u64 = 1_000;
 
 /// A token bucket on the TSC.
 #[derive(Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     cycles_each: u64,
+    at_once: u64,
     /// The time up to which tokens are spent.
     spent_to: u64,
 }
 
 impl Bucket {
-    fn take(&mut self, now: u64) -> bool {
-        let earliest = now.saturating_sub(self.cycles_each * ERRORS_AT_ONCE);
+    fn new(per_second: u64, at_once: u64) -> Self {
+        Self { cycles_each: cycles::tsc_hz() / per_second, at_once, spent_to: 0 }
+    }
+
+    pub(super) fn take(&mut self, now: u64) -> bool {
+        let earliest = now.saturating_sub(self.cycles_each * self.at_once);
         let spent_to = self.spent_to.max(earliest) + self.cycles_each;
         let fits = spent_to <= now;
         if fits {
@@ -81,6 +93,10 @@ pub struct Rings {
     pub events: EventRings,
     /// Orders to send.
     pub from_control: Arc<ArrayQueue<Order>>,
+    /// Datagrams of handshakes.
+    pub handshakes: Arc<ArrayQueue<ToControl>>,
+    /// Changes of SAs that were executed.
+    pub tunnel_orders: Arc<ArrayQueue<Box<TunnelOrder>>>,
     /// Changes that were executed.
     pub changed: ChangeRing,
     /// Receive queues that other lcores give to this one.
@@ -98,6 +114,9 @@ impl Rings {
             probes: Arc::new(ArrayQueue::new(places)),
             events: EventRings::new(places),
             from_control: Arc::new(ArrayQueue::new(places)),
+            handshakes: Arc::new(ArrayQueue::new(places)),
+            // As many as there are orders under way.
+            tunnel_orders: Arc::new(ArrayQueue::new(places)),
             changed: Arc::new(ArrayQueue::new(places)),
             given: Arc::new(ArrayQueue::new(places)),
             wake,
@@ -111,6 +130,8 @@ impl Rings {
             && self.probes.is_empty()
             && self.events.is_empty()
             && self.changed.is_empty()
+            && self.handshakes.is_empty()
+            && self.tunnel_orders.is_empty()
     }
 }
 
@@ -131,6 +152,9 @@ pub struct LcoreEgress {
     pub source_ports: SourcePorts,
     /// End markers that wait for their turn.
     pub markers: Markers,
+    /// Encrypted tunnels, if there are any.
+    pub tunnels: Option<Box<LcoreTunnels>>,
+    pub(super) handshakes: Bucket,
     /// TSC at the beginning of this round.
     pub now: u64,
     errors: Bucket,
@@ -149,7 +173,7 @@ impl LcoreEgress {
         reorder: ReorderBuffer,
         markers: Markers,
     ) -> Self {
-        let errors = Bucket { cycles_each: cycles::tsc_hz() / ERRORS_PER_SECOND, spent_to: 0 };
+        let errors = Bucket::new(ERRORS_PER_SECOND, ERRORS_AT_ONCE);
         let events = Events::new(rings.events.clone(), cycles::tsc_hz());
         let repeats = Repeats::new(cycles::tsc_hz());
         Self {
@@ -160,6 +184,8 @@ impl LcoreEgress {
             reorder,
             source_ports: SourcePorts::new(cycles::tsc_hz()),
             markers,
+            tunnels: None,
+            handshakes: Bucket::new(HANDSHAKES_PER_SECOND, HANDSHAKES_AT_ONCE),
             now: 0,
             errors,
             events,
@@ -167,7 +193,7 @@ impl LcoreEgress {
         }
     }
 
-    fn notify(&mut self, event: DataplaneEvent) {
+    pub(super) fn notify(&mut self, event: DataplaneEvent) {
         if self.events.notify(event, self.now, &self.counters.events) {
             self.rings.wake.notify();
         }
@@ -268,7 +294,8 @@ impl LcoreEgress {
         };
         // Each is asked, so that the owners of all queues begin to answer.
         let all = self.tx_ports.iter_mut().map(is_quiet).fold(true, |all, one| all & one);
-        all && self.reorder.is_empty() && self.markers.is_empty()
+        let waits = self.tunnels.as_ref().is_some_and(|tunnels| tunnels.waiting() > 0);
+        all && self.reorder.is_empty() && self.markers.is_empty() && !waits
     }
 
     /// Queues an end marker until the guest has taken what it was given before, so that no frame in another of its rings
@@ -325,7 +352,8 @@ impl LcoreEgress {
 
     /// Drops what waits, in every TX port and in the holds.
     pub fn discard(&mut self, reason: DropReason) {
-        let frames = self.reorder.discard() + self.markers.discard();
+        let waiting = self.tunnels.as_mut().map_or(0, |tunnels| tunnels.discard());
+        let frames = self.reorder.discard() + self.markers.discard() + waiting;
         self.counters.packets.release(frames);
         self.counters.packets.drop(reason, frames);
         for (tx_port, counters) in self.tx_ports.iter_mut().zip(&self.counters.ports) {
@@ -473,7 +501,7 @@ mod tests {
 
     #[test]
     fn icmp_errors_are_limited_to_a_rate_and_a_burst() {
-        let mut bucket = Bucket { cycles_each: 1000, spent_to: 0 };
+        let mut bucket = Bucket { cycles_each: 1000, at_once: ERRORS_AT_ONCE, spent_to: 0 };
         let start = 1_000_000;
         assert_eq!((0..200).filter(|_| bucket.take(start)).count() as u64, ERRORS_AT_ONCE);
         assert!(!bucket.take(start + 999));

@@ -5,12 +5,18 @@
 
 use super::counters::EventCounters;
 use crate::pipeline::{Learn, RouterSeen, migration_egress::MigrationEvent, packet_counters::add};
+use crate::tables::{
+    packed::Bd,
+    peer::{Peer, TunnelIndex},
+};
 use crossbeam::queue::ArrayQueue;
 use hashbrown::DefaultHashBuilder;
 use std::{
     hash::BuildHasher,
+    net::IpAddr,
     sync::{Arc, atomic::AtomicU64},
 };
+use stopover_net::Mac;
 
 /// What an lcore reports to the control thread.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +34,21 @@ pub enum DataplaneEvent {
     },
     /// What a migration waits for.
     Migration(MigrationEvent),
+    /// Frames are to be sent by this tunnel, and it is not up.
+    Wanted(TunnelIndex),
+    /// ESP under an SPI that no SA has came from this address.
+    UnknownSpi(IpAddr),
+    /// A plain frame of this host was refused.
+    Refused(Peer),
+    /// A sealed frame of a node that is moving has come from a host where it is not yet, as far as is known here.
+    CameFrom {
+        /// Its network.
+        bd: Bd,
+        /// The node.
+        mac: Mac,
+        /// The host.
+        peer: Peer,
+    },
 }
 
 /// The rings of events between one lcore and the control thread, the most urgent first.
@@ -103,9 +124,12 @@ impl Events {
         let EventRings { arrivals, routers, stations } = &self.rings;
         let (ring, lost, repeats): (_, &AtomicU64, _) = match event {
             DataplaneEvent::Migration(_) => (arrivals, &counters.arrivals_lost, URGENT_REPEATS_PER_SECOND),
-            DataplaneEvent::Router(_) | DataplaneEvent::Loop { .. } => {
-                (routers, &counters.routers_lost, REPEATS_PER_SECOND)
-            }
+            DataplaneEvent::Router(_)
+            | DataplaneEvent::Loop { .. }
+            | DataplaneEvent::Wanted(_)
+            | DataplaneEvent::UnknownSpi(_)
+            | DataplaneEvent::Refused(_)
+            | DataplaneEvent::CameFrom { .. } => (routers, &counters.routers_lost, REPEATS_PER_SECOND),
             DataplaneEvent::Station(_) => (stations, &counters.stations_lost, REPEATS_PER_SECOND),
         };
         let again = self.hz / repeats;
@@ -125,9 +149,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::packed::Bd;
     use std::sync::atomic::Ordering::Relaxed;
-    use stopover_net::Mac;
 
     const HZ: u64 = 1_000_000;
 

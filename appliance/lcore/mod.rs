@@ -14,6 +14,8 @@ pub mod packet;
 mod repeats;
 pub mod rx_coalesce;
 pub mod rx_queue;
+mod tunnel_egress;
+pub mod tunnels;
 pub mod tx_port;
 pub mod wake;
 pub mod worker;

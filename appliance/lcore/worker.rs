@@ -2,6 +2,7 @@
 //! orders of the control thread. Leaves: what its stages send, and what waited for a migrating node.
 
 mod change;
+mod tunnels;
 
 use super::{
     bonds::Bonds,
@@ -136,6 +137,9 @@ impl Worker {
             self.process(port, burst);
         }
         work += self.originate();
+        if self.egress.tunnels.is_some() {
+            work += self.serve_tunnels(burst);
+        }
         let mut pipeline = Pipeline {
             view: &self.view,
             ports: &self.ports,
@@ -186,6 +190,14 @@ impl Worker {
                     self.change(change);
                     continue;
                 }
+                Order::Tunnel(mut order) => {
+                    if let Some(tunnels) = &mut self.egress.tunnels {
+                        tunnels.change(&mut order.change);
+                    }
+                    let _ = self.egress.rings.tunnel_orders.push(order);
+                    self.egress.rings.wake.notify();
+                    continue;
+                }
                 order => order,
             };
             add(&self.counters.packets.originated, 1);
@@ -197,7 +209,7 @@ impl Worker {
                 Order::EndPath(host, network, packet) => {
                     self.pipeline(&mut NoTrace).send_end_markers(packet, network, Peer::new(host));
                 }
-                Order::Change(_) => {}
+                Order::Change(_) | Order::Tunnel(_) => {}
             }
         }
         n

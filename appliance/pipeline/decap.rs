@@ -4,7 +4,10 @@
 use super::{
     Egress, Pipeline, drop_reason::DropReason, graph::Stage, packet::Packet, ports::Underlay, tracer::Tracer,
 };
-use crate::tables::{packed::Bd, peer::Peer};
+use crate::tables::{
+    packed::Bd,
+    peer::{NetworkSeal, Peer},
+};
 use std::net::IpAddr;
 use stopover_net::{
     Vni,
@@ -33,16 +36,18 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         if d.dst_mac != own.mac || !own.has_address(d.dst) {
             return Err(DropReason::OuterNotOurs);
         }
-        check_udp(own, packet, d)?;
+        check_udp(own, packet, d.checksum, |packet| d.udp_checksum_ok(packet.segments()))?;
         let vtep = self.view.vtep(d.src).ok_or(DropReason::UnknownVtep)?;
-        if !vtep.accepts_plain() {
+        let peer = vtep.peer();
+        let bd = self.view.bd_of(d.vni);
+        if !vtep.accepts_plain_in(bd.map_or(NetworkSeal::ByHost, |bd| self.view.seal_of(bd))) {
+            self.egress.report_refused(peer);
             return Err(DropReason::PlainRefused);
         }
-        let peer = vtep.peer();
         if d.flags != OverlayFlags::NONE && !self.view.is_appliance(peer) {
             return Ok(Decapped::Foreign);
         }
-        let bd = self.view.bd_of(d.vni).ok_or(DropReason::UnknownVni)?;
+        let bd = bd.ok_or(DropReason::UnknownVni)?;
         if !packet.pull(usize::from(d.inner_off)) || !packet.truncate(usize::from(d.inner_len)) {
             return Err(DropReason::OuterMalformed);
         }
@@ -57,12 +62,17 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 /// RFC 7348 section 5: a checksum of zero is accepted, any other must be right. RFC 8200 section 8.1 and
 /// RFC 6935: over IPv6 zero is accepted only where it was configured.
 #[inline]
-fn check_udp<P: Packet>(own: &Underlay, packet: &P, d: &Vxlan) -> Result<(), DropReason> {
-    let valid = match d.checksum {
+pub(super) fn check_udp<P: Packet>(
+    own: &Underlay,
+    packet: &P,
+    checksum: UdpChecksum,
+    is_right: impl FnOnce(&P) -> bool,
+) -> Result<(), DropReason> {
+    let valid = match checksum {
         UdpChecksum::Absent => true,
         UdpChecksum::AbsentV6 => own.udp6_zero_checksum,
         // A sender on this machine may leave the checksum to the device: there is nothing to verify yet.
-        UdpChecksum::Present => packet.checksum_unfilled() || d.udp_checksum_ok(packet.segments()),
+        UdpChecksum::Present => packet.checksum_unfilled() || is_right(packet),
     };
     if valid { Ok(()) } else { Err(DropReason::OuterChecksum) }
 }

@@ -3,6 +3,7 @@
 //! [`packet_counters`]: super::packet_counters
 
 use stopover_net::{frame::BadFrame, underlay::BadOuter};
+use stopover_tunnel::sa::SaDrop;
 
 macro_rules! drop_reasons {
     ($( $(#[$doc:meta])* $variant:ident = $name:literal, $explanation:literal; )*) => {
@@ -67,9 +68,17 @@ drop_reasons! {
     OuterFragment = "outer_fragment", "an IP fragment of a tunnel datagram (RFC 7348 section 4.3 lets a VTEP discard them)";
     OuterChecksum = "outer_checksum", "a wrong UDP checksum, or none on IPv6 where it was not allowed";
     OuterUnexpected = "outer_unexpected", "an underlay frame of a protocol or port that the VTEP does not handle";
-    BadVxlan = "bad_vxlan", "a VXLAN header without its I flag, or too short an inner frame (RFC 7348 section 5)";
+    BadVxlan = "bad_vxlan", "a VXLAN header without its I flag, or too short an inner frame (RFC 7348 section 5), or another datagram to the tunnel's port of no known kind";
     UnknownVtep = "unknown_vtep", "the outer source address is no registered host's";
     PlainRefused = "plain_refused", "plain VXLAN from a host of which only sealed datagrams are accepted";
+    NoTunnel = "no_tunnel", "the frame must be sealed, and there is no tunnel to its host; it has waited for one, or there was no room to wait";
+    SealExhausted = "seal_exhausted", "the keys of the tunnel have sealed all that they may, or are too old, and no new ones have replaced them";
+    SealFailed = "seal_failed", "the cipher has refused to seal the frame";
+    NoTailroom = "no_tailroom", "the buffer has no room for what a seal adds behind the frame";
+    UnknownSpi = "unknown_spi", "a sealed datagram under an SPI that no tunnel of ours has: its sender has old keys, or it is forged";
+    BadSeal = "bad_seal", "a sealed datagram that its key does not open: forged, or altered on the way";
+    Replayed = "replayed", "a sealed datagram that came before, or that is older than the replay window";
+    NotItsNode = "not_its_node", "a sealed frame from the MAC of a node that is at another host than the one whose key has sealed it";
     UnknownVni = "unknown_vni", "a VNI of which this host has no member";
     EcnViolation = "ecn_violation", "congestion experienced on the underlay, and the inner packet cannot carry the mark (RFC 6040 section 4.2)";
     NotHere = "not_here", "a frame from the underlay for a node that is not at this host; forwarding it could loop";
@@ -104,6 +113,22 @@ impl From<BadOuter> for DropReason {
             | BadOuter::InnerRunt
             | BadOuter::BadShim => Self::BadVxlan,
             _ => Self::OuterMalformed,
+        }
+    }
+}
+
+impl From<SaDrop> for DropReason {
+    fn from(drop: SaDrop) -> Self {
+        match drop {
+            SaDrop::NoTunnel => Self::NoTunnel,
+            SaDrop::SealExhausted => Self::SealExhausted,
+            SaDrop::NoHeadroom => Self::NoHeadroom,
+            SaDrop::NoTailroom => Self::NoTailroom,
+            SaDrop::SealFailed => Self::SealFailed,
+            SaDrop::UnknownSpi => Self::UnknownSpi,
+            SaDrop::Replayed => Self::Replayed,
+            SaDrop::BadSeal => Self::BadSeal,
+            SaDrop::NotEsp | SaDrop::BadPadding | SaDrop::BadNextHeader => Self::OuterMalformed,
         }
     }
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::tables::{
     View,
-    entries::{Path, SlotEntry},
+    entries::{Path, Seal, SlotEntry},
     packed::{Bd, PackedFdbEntry, node_key},
     peer::PackedVtep,
 };
@@ -57,7 +57,7 @@ pub fn eligible<P: Packet>(view: &View, ports: &[Port], port: u16, packet: &P) -
             let Datagram { src, dst, vni, inner_len, .. } = datagram;
             let sender = view.vtep(src).filter(|_| !is_martian(src));
             let is_ours = own.has_address(dst) && sender.is_some_and(PackedVtep::accepts_plain);
-            view.bd_of(vni).filter(|_| is_ours).is_some_and(|bd| {
+            view.plain_bd_of(vni).filter(|_| is_ours).is_some_and(|bd| {
                 let is_local = view.lookup_locals(&[node_key(bd, inner.src)], &mut [0]) != 0;
                 let word = view.packed_fdb_entry(bd, inner.dst);
                 !is_local && port_of_inner(ports, word, inner_len.into()).is_some()
@@ -364,7 +364,7 @@ pub(super) fn received<P: Packet>(own: &Underlay, packet: &P) -> Option<(Tunnel,
 /// The path of a slot, if there is one and a frame of `len` bytes fits.
 #[inline(always)]
 pub(super) fn path_to_host(entry: &SlotEntry, len: usize) -> Option<&Path> {
-    entry.path.as_ref().filter(|path| fits(len, path.inner_mtu))
+    entry.path.as_ref().filter(|path| fits(len, path.inner_mtu) && path.seal == Seal::None)
 }
 
 /// The port and VLAN of the destination of a frame of a vif, if it is at another port, is not migrating, and the frame

@@ -5,8 +5,8 @@ use super::{
     Egress, PacketCtx, Pipeline, drop_reason::DropReason, graph::Stage, packet::Packet, tracer::Tracer,
 };
 use crate::tables::{
-    entries::{EncapTemplate, Path},
-    peer::{PathClass, Peer, Slot},
+    entries::{EncapTemplate, Path, Seal},
+    peer::{Peer, Slot},
 };
 use stopover_net::{Mac, Vni};
 use stopover_net::{
@@ -57,7 +57,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Sends a frame to a host that is known by its number, with flags or a node.
     pub fn encap_to_peer(&mut self, ctx: PacketCtx<I::P>, peer: Peer, meta: EncapMeta) {
-        match self.view.slot_of(peer, PathClass::Plain) {
+        match self.view.slot_in(peer, ctx.bd) {
             Some(slot) => self.encap_with(ctx, slot, meta),
             None => {
                 self.tracer.enter(Stage::Encap);
@@ -82,13 +82,18 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             return self.too_big(ctx, inner_mtu);
         }
         if super::offload::unfinished(&ctx.packet) {
-            return self.finish(ctx, |pipeline, ctx| pipeline.push_headers_and_send(ctx, path, meta));
+            return self.finish(ctx, |pipeline, ctx| pipeline.push_headers_and_send(ctx, (slot, path), meta));
         }
-        self.push_headers_and_send(ctx, path, meta);
+        self.push_headers_and_send(ctx, (slot, path), meta);
     }
 
     #[inline]
-    fn push_headers_and_send(&mut self, mut ctx: PacketCtx<I::P>, path: &Path, meta: EncapMeta) {
+    fn push_headers_and_send(
+        &mut self,
+        mut ctx: PacketCtx<I::P>,
+        (slot, path): (Slot, &Path),
+        meta: EncapMeta,
+    ) {
         self.tracer.enter(Stage::Encap);
         let flow_port = flow::source_port(flow::hash(&ctx.frame));
         let flow = Flow {
@@ -106,6 +111,9 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
                 return self.drop(ctx.packet, DropReason::NoHeadroom);
             };
             room.copy_from_slice(&vxlan::shim(node));
+        }
+        if let Seal::Tunnel(tunnel) = path.seal {
+            return self.seal_and_send(ctx, (slot, path, tunnel), meta, flow.source_port);
         }
         if !push_outer(&mut ctx.packet, path, flow, meta.flags) {
             return self.drop(ctx.packet, DropReason::NoHeadroom);

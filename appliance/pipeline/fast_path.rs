@@ -224,7 +224,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         for (n, (packet, slot)) in burst.iter().zip(inner.iter_mut()).enumerate() {
             let read = eligible::received(own, packet).and_then(|(tunnel, inner)| {
                 ours.get(tunnel.dst, || own.has_address(tunnel.dst.into()).then_some(()))?;
-                let bd = bds.get(tunnel.vni, || view.bd_of(tunnel.vni))?;
+                let bd = bds.get(tunnel.vni, || view.plain_bd_of(tunnel.vni))?;
                 Some((tunnel, bd, inner))
             });
             let Some((tunnel, bd, inner)) = read else {

@@ -32,6 +32,8 @@ pub enum Stage {
     Deliver,
     /// To another host.
     Encap,
+    /// Encryption of what goes to another host.
+    Seal,
     /// Finishes what the sender left to a device.
     Offload,
     /// Exceeds the MTU.
@@ -40,6 +42,8 @@ pub enum Stage {
     Control,
     /// The headers of the underlay's frame.
     Outer,
+    /// Sealed datagrams, and handshakes.
+    Open,
     /// From a host and for a network of ours.
     Decap,
     /// Congestion marks.
@@ -61,10 +65,12 @@ impl Stage {
             Self::Migration => "migration",
             Self::Deliver => "deliver",
             Self::Encap => "encap",
+            Self::Seal => "seal",
             Self::Offload => "offload",
             Self::TooBig => "too_big",
             Self::Control => "control",
             Self::Outer => "outer",
+            Self::Open => "open",
             Self::Decap => "decap",
             Self::Ecn => "ecn",
         }
@@ -164,7 +170,10 @@ direction! {
         next [Offload, TooBig];
     Encap: "the path to the host, and the outer headers",
         drops [HostUnresolved, NoHeadroom],
-        next [Offload, TooBig];
+        next [Seal, Offload, TooBig];
+    Seal: "whether there is a tunnel to the host; what is sent is sealed",
+        drops [NoTunnel, SealExhausted, SealFailed, NoHeadroom, NoTailroom, PoolEmpty],
+        next [];
     Control: "whether the control thread has room for a loop probe",
         drops [NoHeadroom, ControlFull],
         next [];
@@ -183,7 +192,13 @@ direction! {
 
     Outer: "whether it is an intact tunnel datagram",
         drops [HeadersSplit, OuterNotOurs, OuterMalformed, OuterFragment, OuterUnexpected, BadVxlan],
-        next [Decap, Control];
+        next [Decap, Open, Control];
+    Open: "whether a datagram that is not plain VXLAN is sealed by a peer, for a network of ours and from a node of that peer; it is opened",
+        drops [
+            OuterNotOurs, OuterChecksum, OuterUnexpected, OuterMalformed, BadVxlan, UnknownSpi, BadSeal,
+            Replayed, UnknownVni, ControlFull, HandoffFull, PoolEmpty
+        ],
+        next [Parse, Migration];
     Decap: "whether its sender and network are known; the outer headers are taken off",
         drops [OuterNotOurs, OuterChecksum, UnknownVtep, PlainRefused, UnknownVni, OuterMalformed],
         next [Outer, Parse, Migration];
@@ -196,9 +211,9 @@ direction! {
     Ecn: "the congestion mark of the inner packet",
         drops [EcnViolation],
         next [Stations, Migration];
-    Stations: "whether its source is at another host",
-        drops [SourceIsLocal],
-        next [Lookup];
+    Stations: "whether its source is at another host, and that one has sealed it",
+        drops [SourceIsLocal, NotItsNode],
+        next [Lookup, Migration];
     Lookup: "where its destination is",
         drops [],
         next [Replicate, Migration, Deliver];
@@ -213,7 +228,10 @@ direction! {
         next [TooBig];
     Encap: "the path to the host, and the outer headers",
         drops [HostUnresolved, NoHeadroom],
-        next [TooBig];
+        next [Seal, TooBig];
+    Seal: "whether there is a tunnel to the host; what is sent is sealed",
+        drops [NoTunnel, SealExhausted, SealFailed, NoHeadroom, NoTailroom, PoolEmpty],
+        next [];
     Control: "whether the control thread has room for a frame for the VTEP",
         drops [ControlFull],
         next [];
@@ -224,7 +242,7 @@ direction! {
 
 direction! {
     /// Frames and end markers that have waited in a hold, a queue or a ring, and that the lcore passes on.
-    FROM_HOLD = "For a migrating node", first [Migration, Deliver];
+    FROM_HOLD = "For a migrating node", first [Migration, Deliver, Seal];
 
     Migration: "whether it is delivered or redirected now",
         drops [HoldFull, EndMarker, BadMarker, HandoffFull, NoHeadroom, PoolEmpty],
@@ -234,7 +252,10 @@ direction! {
         next [Offload, TooBig];
     Encap: "the path to the host, and the outer headers",
         drops [HostUnresolved, NoHeadroom],
-        next [Offload, TooBig];
+        next [Seal, Offload, TooBig];
+    Seal: "whether there is a tunnel to the host; what is sent is sealed",
+        drops [NoTunnel, SealExhausted, SealFailed, NoHeadroom, NoTailroom, PoolEmpty],
+        next [];
     Offload: "the checksum and the segments of the frame",
         drops [BadChecksumOffload, PoolEmpty],
         next [Deliver, Encap];

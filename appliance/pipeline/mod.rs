@@ -17,17 +17,20 @@ mod lookup;
 pub mod migration_egress;
 mod network;
 pub mod offload;
+mod open;
 pub mod packet;
 pub mod packet_counters;
 pub mod ports;
 pub mod replicate;
 pub mod resolve;
+mod seal;
 mod stations;
 pub mod tenant;
 #[cfg(test)]
 mod tests;
 pub mod too_big;
 pub mod tracer;
+pub mod tunnel_egress;
 pub mod underlay;
 pub mod vlan;
 
@@ -44,6 +47,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use stopover_net::frame::{self, Frame};
 use stopover_net::{Mac, Vni};
 use tracer::Tracer;
+use tunnel_egress::TunnelEgress;
 
 /// Most frames in a burst.
 pub const MAX_BURST: usize = 64;
@@ -77,7 +81,7 @@ pub struct RouterSeen {
 }
 
 /// Where the stages send frames, and where they get new ones.
-pub trait Egress: Pool<Self::P> + MigrationEgress<Self::P> {
+pub trait Egress: Pool<Self::P> + MigrationEgress<Self::P> + TunnelEgress<Self::P> {
     /// The type of the buffers.
     type P: Packet;
     /// Queues a frame for a port. From then on the implementation accounts for the frame.

@@ -25,19 +25,19 @@ use stopover_net::{
 };
 
 /// Result of processing the outer headers.
-enum Opened<P> {
+pub(super) enum Opened<P> {
     /// An inner frame.
     Frame(PacketCtx<P>),
     /// An inner frame for one node only.
     ForNode(PacketCtx<P>, Mac),
     /// An end marker, and its network.
     Marker(P, Network),
-    /// The frame went to the control thread.
-    Punted,
+    /// The frame went to the control thread or to another lcore, or is dropped and counted.
+    Elsewhere,
 }
 
 /// Or the frame and the reason to drop it.
-type Opening<P> = Result<Opened<P>, (P, DropReason)>;
+pub(super) type Opening<P> = Result<Opened<P>, (P, DropReason)>;
 
 impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
     /// Processes frames, at most [`MAX_BURST`], that [`super::fast_path`] does not handle.
@@ -54,7 +54,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         for packet in burst {
             match self.open(own, port, packet) {
                 Ok(Opened::Frame(ctx)) => ctxs.push(ctx),
-                Ok(Opened::Punted) => {}
+                Ok(Opened::Elsewhere) => {}
                 // These must not overtake earlier frames of the burst.
                 Ok(Opened::ForNode(ctx, node)) => {
                     self.forward_inner(&mut ctxs);
@@ -84,12 +84,13 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
         };
         match packet_kind {
             Outer::Vxlan(datagram) => self.open_datagram(own, packet, &datagram),
+            Outer::Datagram(other) => self.open_other(own, port, packet, &other),
             Outer::Arp(f) | Outer::Icmp(f) | Outer::Nd(f) | Outer::Icmpv6(f) => {
                 if f.dst != own.mac && !f.dst.is_group() {
                     return Err((packet, DropReason::OuterNotOurs));
                 }
                 self.punt(port, packet);
-                Ok(Opened::Punted)
+                Ok(Opened::Elsewhere)
             }
             Outer::Other(_) => Err((packet, DropReason::OuterUnexpected)),
         }
@@ -140,7 +141,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
 
     /// Checks an inner frame, and sets its congestion mark. `tos`: the outer type of service.
     #[inline]
-    fn admit_inner(&mut self, packet: &mut I::P, tos: u8) -> Result<Frame, DropReason> {
+    pub(super) fn admit_inner(&mut self, packet: &mut I::P, tos: u8) -> Result<Frame, DropReason> {
         let frame = self.parse(packet)?;
         if frame.vlan.is_some() {
             return Err(DropReason::InnerVlan);

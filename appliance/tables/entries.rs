@@ -3,7 +3,7 @@
 
 use super::{
     packed::Bd,
-    peer::{Accept, PathClass, Peer, Slot},
+    peer::{Accept, NetworkSeal, PathClass, Peer, Slot, TunnelIndex},
 };
 use std::mem::offset_of;
 use stopover_net::{FloodPolicy, Mac, Vni};
@@ -53,6 +53,8 @@ pub struct EncapTemplate {
 pub enum Seal {
     /// Not at all: plain VXLAN (RFC 7348).
     None,
+    /// By the tunnel with this number; there may be no key for it yet.
+    Tunnel(TunnelIndex),
 }
 
 /// Where the last byte that an untagged IPv4 path needs is in a [`SlotEntry`].
@@ -90,6 +92,8 @@ pub struct NetworkEntry {
     pub flood: FloodPolicy,
     /// The declared MTU of its stations, in bytes; 0 if none is declared.
     pub mtu: u16,
+    /// Whether its frames must be sealed.
+    pub seal: NetworkSeal,
     /// The slots of other hosts with members.
     pub slots: Box<[Slot]>,
     /// Those of hosts that have segments.

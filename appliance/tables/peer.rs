@@ -37,13 +37,29 @@ impl fmt::Display for Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum PathClass {
-    /// VXLAN without encryption.
+    /// What a host may be sent plain: VXLAN without encryption, or sealed while there is a tunnel.
     Plain,
+    /// Sealed, or not at all.
+    Sealed,
 }
 
 impl PathClass {
     /// How many there are.
-    pub const COUNT: usize = 1;
+    pub const COUNT: usize = 2;
+    /// All.
+    pub const ALL: [Self; Self::COUNT] = [Self::Plain, Self::Sealed];
+}
+
+/// What is demanded of the frames of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkSeal {
+    /// Nothing: what is demanded of the host decides.
+    #[default]
+    ByHost,
+    /// They must be sealed.
+    Required,
+    /// They need not be, unless their host demands it.
+    Off,
 }
 
 /// A peer and a path class: names the path in force between them. Dense, numbered by this appliance.
@@ -72,6 +88,26 @@ impl Slot {
     }
 }
 
+/// The number of a tunnel, dense, given by this appliance: where each lcore has the SA by which it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TunnelIndex(u32);
+
+impl TunnelIndex {
+    /// With this number.
+    #[inline]
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// The isolation class of a node at another host. Nothing reads it yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct IsolationClass(pub u16);
@@ -84,31 +120,55 @@ pub enum Accept {
     Plain,
     /// Only sealed datagrams.
     Sealed,
-    /// Either.
+    /// Either, but in networks that must be sealed.
     Both,
+    /// Only sealed datagrams, but in networks that need not be.
+    SealedUnlessOff,
 }
 
 impl Accept {
-    /// Whether plain VXLAN is accepted.
+    /// Whether plain VXLAN is accepted in networks of which nothing is demanded.
     #[inline]
     #[must_use]
     pub const fn plain(self) -> bool {
         matches!(self, Self::Plain | Self::Both)
     }
+
+    /// How frames of such a network are sent, and accepted.
+    #[inline]
+    #[must_use]
+    pub const fn class(self, network: NetworkSeal) -> PathClass {
+        match (self, network) {
+            (Self::Plain, _)
+            | (Self::Both, NetworkSeal::ByHost | NetworkSeal::Off)
+            | (Self::SealedUnlessOff, NetworkSeal::Off) => PathClass::Plain,
+            _ => PathClass::Sealed,
+        }
+    }
 }
 
-/// The value of the VTEP tables: the peer that sends from an address in bits 0 to 31, and in bit 32 whether plain
-/// VXLAN is accepted from it. So a receiver need not read the record of the peer.
+/// The value of the VTEP tables: the peer that sends from an address in bits 0 to 31, and in bits 32 and 33 which datagrams
+/// are accepted from it. So a receiver need not read the record of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedVtep(pub u64);
 
+/// Plain VXLAN, in networks that need not be sealed.
 const ACCEPTS_PLAIN: u64 = 1 << 32;
+/// The networks change the rule: with the bit before, there are tunnels; without it, plain VXLAN is accepted in networks
+/// that are off.
+const BY_NETWORK: u64 = 1 << 33;
 
 impl PackedVtep {
     /// Packs.
     #[must_use]
-    pub const fn new(peer: Peer, plain: bool) -> Self {
-        Self(peer.0 as u64 | if plain { ACCEPTS_PLAIN } else { 0 })
+    pub const fn new(peer: Peer, accept: Accept) -> Self {
+        let bits = match accept {
+            Accept::Plain => ACCEPTS_PLAIN,
+            Accept::Both => ACCEPTS_PLAIN | BY_NETWORK,
+            Accept::SealedUnlessOff => BY_NETWORK,
+            Accept::Sealed => 0,
+        };
+        Self(peer.0 as u64 | bits)
     }
 
     /// The peer.
@@ -118,10 +178,23 @@ impl PackedVtep {
         Peer(self.0 as u32)
     }
 
-    /// Whether plain VXLAN is accepted from the address.
+    /// Whether plain VXLAN is accepted from the address, in networks of which nothing is demanded.
     #[inline]
     #[must_use]
     pub const fn accepts_plain(self) -> bool {
         self.0 & ACCEPTS_PLAIN != 0
+    }
+
+    /// Whether plain VXLAN of such a network is accepted from the address.
+    #[inline]
+    #[must_use]
+    pub const fn accepts_plain_in(self, network: NetworkSeal) -> bool {
+        let accept = match self.0 & (ACCEPTS_PLAIN | BY_NETWORK) {
+            ACCEPTS_PLAIN => Accept::Plain,
+            BY_NETWORK => Accept::SealedUnlessOff,
+            0 => Accept::Sealed,
+            _ => Accept::Both,
+        };
+        matches!(accept.class(network), PathClass::Plain)
     }
 }

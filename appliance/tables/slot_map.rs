@@ -62,19 +62,24 @@ impl SlotMap {
 
 impl Tables {
     /// Publishes a peer: whether it is an appliance, and what is accepted from it. A change of the latter applies to
-    /// its VTEP addresses when they are put again. Returns its slot for plain paths.
+    /// its VTEP addresses when they are put again. Returns its slot for plain paths. One from which plain frames alone are
+    /// accepted has no other: it has that for sealed paths, too, until it is put again.
     pub fn put_peer(&mut self, peer: Peer, is_appliance: bool, accept: Accept) -> Result<Slot, Full> {
         let full = |why: String| Full::new(format!("host {peer}"), why);
         if peer.get() >= MAX_HOSTS {
             return Err(full(format!("its number is beyond {LAST_HOST}")));
         }
-        let class = PathClass::Plain;
-        let (slot, is_new) =
-            self.slot_map.assign(peer, class).ok_or_else(|| full("all slots are in use".into()))?;
-        if is_new {
-            self.publish_slot(slot, SlotEntry { path: None, peer })?;
-        }
-        let entry = PeerEntry { is_appliance, accept, slots: [slot] };
+        let mut assign = |class| {
+            let assigned = self.slot_map.assign(peer, class);
+            let (slot, is_new) = assigned.ok_or_else(|| full("all slots are in use".into()))?;
+            if is_new {
+                self.publish_slot(slot, SlotEntry { path: None, peer })?;
+            }
+            Ok::<_, Full>(slot)
+        };
+        let slot = assign(PathClass::Plain)?;
+        let sealed = if accept == Accept::Plain { slot } else { assign(PathClass::Sealed)? };
+        let entry = PeerEntry { is_appliance, accept, slots: [slot, sealed] };
         let stored = self.shared.peers.set(&mut self.writer, peer.get(), entry);
         stored.map(|_| slot).map_err(|why| full(why.to_string()))
     }
@@ -95,12 +100,13 @@ impl Tables {
     /// history of the board has forked.
     pub fn renumber_peer(&mut self, from: Peer, to: Peer) -> Result<(), Full> {
         let Some(entry) = self.shared.peers.get(&self.writer, from.get()).cloned() else { return Ok(()) };
-        for slot in entry.slots {
+        for (class, slot) in PathClass::ALL.into_iter().zip(entry.slots) {
             let old = self.shared.slots.get(&self.writer, slot.get()).and_then(|old| old.path.clone());
             let path = old.map(|path| Path { peer: to, ..path });
             self.publish_slot(slot, SlotEntry { path, peer: to })?;
-            self.slot_map.of.remove(&(from, PathClass::Plain));
-            self.slot_map.of.insert((to, PathClass::Plain), slot);
+            if self.slot_map.of.remove(&(from, class)).is_some() {
+                self.slot_map.of.insert((to, class), slot);
+            }
             self.slot_map.peers[slot.get() as usize] = to;
         }
         let stored = self.shared.peers.set(&mut self.writer, to.get(), entry);
@@ -140,13 +146,17 @@ impl Tables {
     /// Nodes at a peer.
     #[must_use]
     pub fn nodes_at(&self, peer: Peer) -> u32 {
-        self.slot(peer, PathClass::Plain).map_or(0, |slot| self.counts().at_slot(slot))
+        let Some(entry) = self.shared.peers.get(&self.writer, peer.get()) else { return 0 };
+        let [plain, sealed] = entry.slots;
+        let more = if sealed == plain { 0 } else { self.counts().at_slot(sealed) };
+        self.counts().at_slot(plain) + more
     }
 
     /// Sets the peer that sends from this address.
     pub fn put_vtep(&mut self, ip: IpAddr, peer: Peer) -> Result<(), Full> {
-        let plain = self.shared.peers.get(&self.writer, peer.get()).is_some_and(|entry| entry.accept.plain());
-        let word = PackedVtep::new(peer, plain).0;
+        let entry = self.shared.peers.get(&self.writer, peer.get());
+        let accept = entry.map_or(Accept::Sealed, |entry| entry.accept);
+        let (word, plain) = (PackedVtep::new(peer, accept).0, accept.plain());
         let stored = match ip {
             IpAddr::V4(ip) => self.vteps4.insert(&mut self.writer, vtep4_key(ip), word),
             IpAddr::V6(ip) => self.vteps6.insert(&mut self.writer, &wide_key(0, ip), word),

@@ -4,7 +4,7 @@ mod slots;
 
 use super::entries::NetworkEntry;
 use super::packed::{FdbEntry, MAX_SYNC_GENERATION, PackedFdbEntry, node_key};
-use super::peer::{Accept, PackedVtep, PathClass, Peer};
+use super::peer::{Accept, NetworkSeal, PackedVtep, PathClass, Peer};
 use super::*;
 use stopover_net::FloodPolicy;
 
@@ -255,6 +255,7 @@ fn hosts_and_networks_are_published_and_withdrawn() {
         vni,
         flood,
         mtu: 0,
+        seal: NetworkSeal::ByHost,
         slots: [slot].into(),
         segment_slots: [].into(),
         ports: [].into(),

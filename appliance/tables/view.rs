@@ -5,7 +5,7 @@ use super::{
     Shared,
     entries::{NetworkEntry, Path, PeerEntry, SlotEntry},
     packed::{Bd, FdbEntry, PackedFdbEntry, ipv4_key, node_key, owner_mac, owner_router},
-    peer::{PackedVtep, PathClass, Peer, Slot},
+    peer::{NetworkSeal, PackedVtep, PathClass, Peer, Slot},
     vni_index, vtep_cache, vtep4_key, wide_key,
 };
 use crate::migration::record::MigrationRecord;
@@ -162,6 +162,26 @@ impl View {
     #[must_use]
     pub fn slot_of(&self, peer: Peer, class: PathClass) -> Option<Slot> {
         self.peer(peer).map(|entry| entry.slot(class))
+    }
+
+    /// What is demanded of the frames of a network.
+    #[inline]
+    #[must_use]
+    pub fn seal_of(&self, bd: Bd) -> NetworkSeal {
+        self.network(bd).map_or(NetworkSeal::ByHost, |network| network.seal)
+    }
+
+    /// The number of a network, unless its frames must be sealed.
+    #[inline]
+    #[must_use]
+    pub fn plain_bd_of(&self, vni: Vni) -> Option<Bd> {
+        self.bd_of(vni).filter(|bd| self.seal_of(*bd) != NetworkSeal::Required)
+    }
+
+    /// The slot for frames of a network to a peer.
+    #[must_use]
+    pub fn slot_in(&self, peer: Peer, bd: Bd) -> Option<Slot> {
+        self.peer(peer).map(|entry| entry.slot(entry.accept.class(self.seal_of(bd))))
     }
 
     /// The path in force to a peer.

@@ -25,7 +25,7 @@ use stopover::tables::{
     Tables, View,
     entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},
     packed::Bd,
-    peer::{Accept, IsolationClass, PathClass, Peer, Slot},
+    peer::{Accept, IsolationClass, NetworkSeal, PathClass, Peer, Slot},
 };
 use stopover_net::{FloodPolicy, Mac, VlanId, Vni};
 use stopover_net::{
@@ -278,6 +278,7 @@ fn network_entry(network: Network, slots: Box<[Slot]>, members: &[(u16, u16, boo
         bd: network.bd,
         vni: network.vni,
         flood: FloodPolicy::Flood,
+        seal: NetworkSeal::ByHost,
         mtu: 0,
         slots,
         segment_slots: [].into(),

@@ -11,6 +11,7 @@ use stopover::pipeline::{
     Egress, Learn,
     migration_egress::MigrationEgress,
     packet::{Packet, Pool},
+    tunnel_egress::TunnelEgress,
 };
 
 /// Copies use a list of buffers that is refilled when they have been sent.
@@ -73,6 +74,9 @@ impl Sink {
         }
     }
 }
+
+/// Without tunnels.
+impl TunnelEgress<Buffer> for Sink {}
 
 impl Egress for Sink {
     type P = Buffer;

@@ -1,7 +1,7 @@
 //! Commands to an appliance.
 
 use crate::{
-    args::{Clear, ClearPort, Show, ShowPort, Trace},
+    args::{Clear, ClearPort, Show, ShowPort, Trace, Tunnel},
     frames,
     output::{Failure, Output},
     render,
@@ -30,6 +30,8 @@ pub async fn show(client: &Client, show: &Show, out: Output) -> Result<(), Failu
             out.print(&drops, |r| render::drops(r))
         }
         Show::Migrations => out.print(&client.migrations().await?, render::local_migrations),
+        Show::Tunnels => out.print(&client.tunnels().await?, |r| render::tunnels(r)),
+        Show::Sas => out.print(&client.sas().await?, |r| render::sas(r)),
         Show::Board => out.print(&client.board().await?, render::board_state),
         Show::Version => out.print(&client.version().await?, render::version),
     }
@@ -55,6 +57,15 @@ fn select_port<T>(
 pub async fn accept_board(client: &Client, id: Option<String>, out: Output) -> Result<(), Failure> {
     let accepted = client.accept_board(&AcceptBoard { board: id }).await?;
     out.print(&accepted, |a| format!("board {} is followed from now on\n", a.board))
+}
+
+/// `stopover tunnel …`
+pub async fn tunnel(client: &Client, command: Tunnel, out: Output) -> Result<(), Failure> {
+    let tunnel = match command {
+        Tunnel::Rekey { host } => client.rekey_tunnel(&host).await?,
+        Tunnel::Close { host } => client.close_tunnel(&host).await?,
+    };
+    out.print(&tunnel, |t| render::tunnels(std::slice::from_ref(t)))
 }
 
 /// `stopover clear …`

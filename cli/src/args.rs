@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use stopover_config::Endpoint;
 use stopover_ctl::ChangeQuery;
-use stopover_net::{Mac, Vni};
+use stopover_net::{HostName, Mac, Vni};
 
 /// Operate Stopover: look into an appliance, follow frames, and keep the board's tables.
 #[derive(Debug, Parser)]
@@ -62,6 +62,9 @@ pub enum Command {
     Clear(Clear),
     /// Follow one frame through the appliance's stages and print what happened to it and why.
     Trace(Trace),
+    /// Encrypted tunnels of the appliance to other hosts.
+    #[command(subcommand)]
+    Tunnel(Tunnel),
     /// Hosts the operator declares at the board.
     #[command(subcommand)]
     Host(Host),
@@ -109,6 +112,21 @@ impl From<Change> for ChangeQuery {
     }
 }
 
+/// `tunnel …`
+#[derive(Debug, Subcommand)]
+pub enum Tunnel {
+    /// Have the keys of the tunnel to a host replaced now, without a frame lost. Does not wait for the other host.
+    Rekey {
+        /// The other host.
+        host: HostName,
+    },
+    /// Close the tunnel to a host, at both ends. The next frame that needs it makes it anew.
+    Close {
+        /// The other host.
+        host: HostName,
+    },
+}
+
 /// `board …`
 #[derive(Debug, Subcommand)]
 pub enum FollowBoard {
@@ -146,6 +164,10 @@ pub enum Show {
     },
     /// Migrating nodes and what is held for them (or with --board, the board's migrations).
     Migrations,
+    /// Encrypted tunnels to other hosts.
+    Tunnels,
+    /// Security associations of the tunnels: the keys in use, without the keys.
+    Sas,
     /// The appliance's connection to the board (or with --board, the board itself).
     Board,
     /// The appliance's version.
@@ -271,6 +293,9 @@ mod tests {
         for line in [
             "show fwd stats all",
             "show migrations",
+            "show tunnels",
+            "show sas",
+            "tunnel close hv-b",
             "clear port stats all",
             "clear port stats vm1",
             "clear fwd stats all",
@@ -287,6 +312,14 @@ mod tests {
         assert!(matches!(cli.command, Command::Show(Show::Nodes(s)) if s.vni == Vni::new(100).ok()));
         assert!(parse("stopover show nodes --vni 16777216").unwrap_err().contains("expected 1 to 16777215"));
         assert!(parse("stopover --board host:1 show hosts").unwrap_err().contains("begins neither"));
+    }
+
+    #[test]
+    fn tunnels_are_named_by_host() {
+        let cli = parse("stopover tunnel rekey hv-b").unwrap();
+        assert!(matches!(cli.command, Command::Tunnel(Tunnel::Rekey { host }) if host.as_str() == "hv-b"));
+        assert!(parse("stopover tunnel rekey").is_err());
+        assert!(parse("stopover tunnel close hv/b").unwrap_err().contains("host name"));
     }
 
     #[test]

@@ -37,7 +37,13 @@ pub async fn show(address: &BoardAddress, show: &Show, out: Output) -> Result<()
             let view = BoardView { info: board.info().await?, watching: board.watchers().await? };
             out.print(&view, render::board)
         }
-        Show::Port(_) | Show::Fwd(_) | Show::Lcores | Show::Drops { .. } | Show::Version => {
+        Show::Port(_)
+        | Show::Fwd(_)
+        | Show::Lcores
+        | Show::Drops { .. }
+        | Show::Tunnels
+        | Show::Sas
+        | Show::Version => {
             Err(Failure::Message("the board does not know this; ask an appliance with --ctl".into()))
         }
     }

@@ -67,6 +67,7 @@ async fn run(cli: Cli, env: &Environment) -> Result<(), Failure> {
         Command::Trace(trace) => {
             appliance::trace(&target::appliance(cli.ctl.as_deref(), env)?, trace, out).await
         }
+        Command::Tunnel(c) => appliance::tunnel(&target::appliance(cli.ctl.as_deref(), env)?, c, out).await,
         Command::Host(c) => board::host(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Network(c) => board::network(&target::board(cli.board.as_ref(), env)?, c, out).await,
         Command::Node(c) => board::node(&target::board(cli.board.as_ref(), env)?, c, out).await,

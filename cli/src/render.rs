@@ -10,6 +10,7 @@ mod port_list;
 mod ports;
 mod tables;
 mod trace;
+mod tunnels;
 
 pub use board::{
     BoardView, board, board_host, board_hosts, board_members, board_networks, board_nodes, event,
@@ -25,3 +26,4 @@ pub use port_list::ports;
 pub use ports::{drops, fwd_stats, lcores, port_info, port_stats, version};
 pub use tables::{board_state, hosts, networks, nodes};
 pub use trace::trace;
+pub use tunnels::{sas, tunnels};

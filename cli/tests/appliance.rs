@@ -14,7 +14,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 use stopover_ctl::{
-    ChangeReport, ClearRequest, Drop, Migrations, PortStats, TraceReport, TraceRequest, TraceSource, path,
+    ChangeReport, ClearRequest, Drop, HostTunnelMode, Migrations, Page, PortStats, TraceReport, TraceRequest,
+    TraceSource, TunnelInfo, TunnelState, path,
 };
 use tokio::net::UnixListener;
 
@@ -39,6 +40,11 @@ impl Appliance {
             note_change.lock().unwrap().push(format!("{line} {}", String::from_utf8_lossy(&body)));
             Json(ChangeReport { made: true, changes: vec![], notes: vec!["a note".into()] })
         });
+        let commanded = Arc::clone(&changed);
+        let tunnel_command = any(move |request: Request| async move {
+            commanded.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+            Json(tunnel())
+        });
         let stats =
             ["vm1", "ul0"].map(|name| PortStats { name: name.into(), rx_packets: 5, ..PortStats::default() });
         let drops = [("spoofed", 2), ("runt", 0)].map(|(reason, count)| Drop {
@@ -50,6 +56,9 @@ impl Appliance {
         let app = Router::new()
             .route(path::PORT_STATS, get(move || async move { Json(stats.to_vec()) }))
             .route(path::MIGRATIONS, get(|| async { Json(Migrations::default()) }))
+            .route(path::TUNNELS, get(|| async { Json(Page { rows: vec![tunnel()], next: None }) }))
+            .route(path::TUNNEL_REKEY, tunnel_command.clone())
+            .route(path::TUNNEL_CLOSE, tunnel_command)
             .route(path::PORTS, change.clone())
             .route(path::PORT, change.clone())
             .route(path::RELOAD, change)
@@ -88,6 +97,25 @@ impl Appliance {
 
     fn run(&self, line: &str) -> Output {
         stopover(&self.dir.path().join("gw.sock"), line)
+    }
+}
+
+fn tunnel() -> TunnelInfo {
+    TunnelInfo {
+        host: "hv-b".into(),
+        number: 2,
+        mode: HostTunnelMode::Required,
+        state: TunnelState::Up,
+        why: None,
+        address: Some("10.0.0.2:4789".parse().unwrap()),
+        age_s: Some(41),
+        sessions: 3,
+        sent_packets: 10,
+        sent_bytes: 1120,
+        received_packets: 9,
+        received_bytes: 1008,
+        replayed: 0,
+        bad_seal: 0,
     }
 }
 
@@ -189,6 +217,19 @@ fn changes_of_ports_are_requested() {
     let message = failure(a.run(&add));
     assert!(message.contains("br0.ron:1:54: role.vni: found in port `br0` VNI `0`"), "{message}");
     assert!(failure(a.run("port add --file /absent.ron")).contains("check the path"));
+}
+
+#[test]
+fn tunnels_are_shown_and_commanded() {
+    let a = Appliance::start();
+    let text = stdout(a.run("show tunnels"));
+    assert_eq!(text.lines().count(), 5, "{text}");
+    let json: Vec<TunnelInfo> = serde_json::from_str(&stdout(a.run("show tunnels --json"))).unwrap();
+    assert_eq!(json, [tunnel()]);
+    assert_eq!(stdout(a.run("tunnel rekey hv-b")), text, "the tunnel as it is after the command");
+    let json: TunnelInfo = serde_json::from_str(&stdout(a.run("tunnel close hv-b --json"))).unwrap();
+    assert_eq!(json, tunnel());
+    assert_eq!(*a.changed.lock().unwrap(), ["POST /v1/tunnels/hv-b/rekey", "POST /v1/tunnels/hv-b/close"]);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use crate::{
     AcceptBoard, AcceptedBoard, ApiError, BoardState, ChangeQuery, ChangeReport, ClearRequest, ConfigState,
     Drop, ErrorBody, FwdStats, HostRow, LcoreStats, Migrations, NetworkRow, NodeRow, Page, PortInfo,
-    PortJson, PortStats, TakeOver, TakenOver, TraceReport, TraceRequest, TraceSource, Version, lists, path,
+    PortJson, PortStats, SaInfo, TakeOver, TakenOver, TraceReport, TraceRequest, TraceSource, TunnelInfo,
+    Version, lists, path,
 };
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, header};
@@ -15,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use stopover_net::Vni;
+use stopover_net::{HostName, Vni};
 use tokio::net::UnixStream;
 
 /// How many times as long as another request one may take that changes the configuration.
@@ -142,6 +143,26 @@ impl Client {
     /// Budgets and nodes of live migration.
     pub async fn migrations(&self) -> Result<Migrations, ClientError> {
         self.get(path::MIGRATIONS).await
+    }
+
+    /// Tunnels to all hosts that have or had one, by host.
+    pub async fn tunnels(&self) -> Result<Vec<TunnelInfo>, ClientError> {
+        Ok(lists::tunnels(self.all(path::TUNNELS, None).await?))
+    }
+
+    /// SAs of all tunnels, by host.
+    pub async fn sas(&self) -> Result<Vec<SaInfo>, ClientError> {
+        Ok(lists::sas(self.all(path::SAS, None).await?))
+    }
+
+    /// Has a tunnel's keys replaced. Returns before the other host has answered.
+    pub async fn rekey_tunnel(&self, host: &HostName) -> Result<TunnelInfo, ClientError> {
+        self.call(Method::POST, &tunnel_path(path::TUNNEL_REKEY, host), None, self.timeout).await
+    }
+
+    /// Closes a tunnel. It is made anew when a frame needs it.
+    pub async fn close_tunnel(&self, host: &HostName) -> Result<TunnelInfo, ClientError> {
+        self.call(Method::POST, &tunnel_path(path::TUNNEL_CLOSE, host), None, self.timeout).await
     }
 
     /// Sets counters to zero.
@@ -303,6 +324,11 @@ fn port_path(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let escaped = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     path::PORT.replace("{name}", &name.bytes().map(escaped).collect::<String>())
+}
+
+/// The path of a tunnel's command. A host's name needs no escaping.
+fn tunnel_path(path: &str, host: &HostName) -> String {
+    path.replace("{host}", host.as_str())
 }
 
 /// JSON of a request type; these have no shape that could fail.

@@ -11,7 +11,8 @@ pub use lists::{hosts as whole_hosts, networks as whole_networks, nodes as whole
 pub use types::*;
 
 /// Where each answer is found. All are `GET` and return JSON, but for [`path::ACCEPT_BOARD`], [`path::CLEAR`],
-/// [`path::RELOAD`], [`path::TAKE_OVER`] and [`path::TRACE`], which are `POST`. [`path::PORTS`] also takes a `POST`, and each port below it a
+/// [`path::RELOAD`], [`path::TAKE_OVER`], [`path::TRACE`], [`path::TUNNEL_REKEY`] and [`path::TUNNEL_CLOSE`], which are
+/// `POST`. [`path::PORTS`] also takes a `POST`, and each port below it a
 /// `PATCH` or `DELETE`. Bodies are JSON.
 pub mod path {
     /// [`Version`](crate::Version).
@@ -45,6 +46,16 @@ pub mod path {
     pub const BOARD: &str = "/v1/board";
     /// [`Migrations`](crate::Migrations).
     pub const MIGRATIONS: &str = "/v1/migrations";
+    /// [`Page`](crate::Page) of [`TunnelInfo`](crate::TunnelInfo); query [`ListQuery`](crate::ListQuery).
+    pub const TUNNELS: &str = "/v1/tunnels";
+    /// [`Page`](crate::Page) of [`SaInfo`](crate::SaInfo); query [`ListQuery`](crate::ListQuery).
+    pub const SAS: &str = "/v1/sas";
+    /// Starts a handshake for new keys, or for the first ones. Takes nothing, returns the
+    /// [`TunnelInfo`](crate::TunnelInfo) after it. It does not wait for the other host.
+    pub const TUNNEL_REKEY: &str = "/v1/tunnels/{host}/rekey";
+    /// Ends all sessions of the tunnel at both ends. Takes nothing, returns the [`TunnelInfo`](crate::TunnelInfo) after
+    /// it. The next frame that needs the tunnel makes it anew.
+    pub const TUNNEL_CLOSE: &str = "/v1/tunnels/{host}/close";
     /// Takes [`AcceptBoard`](crate::AcceptBoard), returns [`AcceptedBoard`](crate::AcceptedBoard).
     pub const ACCEPT_BOARD: &str = "/v1/board/accept";
     /// Takes [`ClearRequest`](crate::ClearRequest), returns `{}`.

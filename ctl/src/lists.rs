@@ -1,7 +1,7 @@
 //! Whole lists out of the appliance's pages: which node has which addresses, which members belong to one network, and in
 //! an order for people.
 
-use crate::{AddressEntry, HostRow, NetworkRow, NodeEntry, NodeRow};
+use crate::{AddressEntry, HostRow, NetworkRow, NodeEntry, NodeRow, SaInfo, TunnelInfo};
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
@@ -27,6 +27,21 @@ pub fn nodes(entries: Vec<NodeEntry>, addresses: Vec<AddressEntry>) -> Vec<NodeR
 /// Hosts in the order of their names.
 pub fn hosts(mut rows: Vec<HostRow>) -> Vec<HostRow> {
     rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    rows
+}
+
+/// Tunnels in the order of their hosts' names.
+pub fn tunnels(mut rows: Vec<TunnelInfo>) -> Vec<TunnelInfo> {
+    rows.sort_unstable_by(|a, b| a.host.cmp(&b.host));
+    rows
+}
+
+/// SAs in the order of their hosts' names; of one host those that open come first, and older sessions before newer ones.
+pub fn sas(mut rows: Vec<SaInfo>) -> Vec<SaInfo> {
+    rows.sort_by(|a, b| {
+        let key = |sa: &SaInfo| (sa.direction, std::cmp::Reverse(sa.age_s), sa.session, sa.lcore);
+        a.host.cmp(&b.host).then_with(|| key(a).cmp(&key(b))).then_with(|| a.spi.cmp(&b.spi))
+    });
     rows
 }
 

@@ -6,12 +6,14 @@ mod migrations;
 mod stats;
 mod tables;
 mod trace;
+mod tunnels;
 
 pub use changes::*;
 pub use migrations::*;
 pub use stats::*;
 pub use tables::*;
 pub use trace::*;
+pub use tunnels::*;
 
 use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, path::PathBuf};
@@ -109,7 +111,7 @@ pub const MOST_ROWS: usize = 10_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
-    /// Only of this network. Not for hosts.
+    /// Only of this network. Only for nodes, addresses and networks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<stopover_net::Vni>,
     /// The [`Page::next`] of the page before; absent for the first.

@@ -5,17 +5,17 @@
 
 use axum::{
     Json, Router,
-    extract::Query,
+    extract::{Path, Query},
     http::StatusCode,
     routing::{get, post},
 };
 use std::{path::PathBuf, time::Duration};
 use stopover_ctl::{
     AddressEntry, ApiError, BoardState, CaptureFilter, ClearRequest, Client, ClientError, ErrorBody,
-    ListQuery, MigrationBudget, Migrations, NodeEntry, NodeOrigin, Page, PortStats, TraceReport,
-    TraceRequest, TraceSource, path,
+    HostTunnelMode, ListQuery, MigrationBudget, Migrations, NodeEntry, NodeOrigin, Page, PortStats,
+    SaDirection, SaInfo, TraceReport, TraceRequest, TraceSource, TunnelInfo, TunnelState, path,
 };
-use stopover_net::Vni;
+use stopover_net::{HostName, Vni};
 use tokio::net::UnixListener;
 
 async fn nodes(Query(scope): Query<ListQuery>) -> (StatusCode, Json<ErrorBody>) {
@@ -152,4 +152,83 @@ async fn lists_are_put_together_from_their_pages() {
     assert_eq!(seen, [1, 2, 3].map(|n| (mac(n), vec![ip(10 * n), ip(10 * n + 1)])));
     let e = client.hosts().await.unwrap_err().to_string();
     assert!(e.contains("unexpected answer"), "a list without an end: {e}");
+}
+
+fn tunnel(host: &str, state: TunnelState) -> TunnelInfo {
+    TunnelInfo {
+        host: host.into(),
+        number: 2,
+        mode: HostTunnelMode::Required,
+        state,
+        why: None,
+        address: None,
+        age_s: None,
+        sessions: 0,
+        sent_packets: 0,
+        sent_bytes: 0,
+        received_packets: 0,
+        received_bytes: 0,
+        replayed: 0,
+        bad_seal: 0,
+    }
+}
+
+fn sa(host: &str, direction: SaDirection, age_s: u64, lcore: u32) -> SaInfo {
+    SaInfo {
+        host: host.into(),
+        direction,
+        spi: format!("0xc000000{lcore}"),
+        lcore: Some(lcore),
+        session: 1,
+        packets: 0,
+        bytes: 0,
+        replayed: 0,
+        bad_seal: 0,
+        age_s,
+    }
+}
+
+#[tokio::test]
+async fn tunnels_are_listed_in_order_and_commanded_by_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("ctl.sock");
+    let tunnels = ["hv-c", "hv-a", "hv-b"].map(|host| tunnel(host, TunnelState::Up));
+    let (old, new) = (100, 5);
+    use SaDirection::{In, Out};
+    let sas = [
+        sa("hv-b", In, new, 1),
+        sa("hv-a", Out, new, 2),
+        sa("hv-a", Out, new, 1),
+        sa("hv-a", Out, old, 1),
+        sa("hv-a", In, new, 2),
+    ];
+    let rekey = |Path(host): Path<String>| async move { Json(tunnel(&host, TunnelState::Connecting)) };
+    let close = |Path(host): Path<String>| async move { Json(tunnel(&host, TunnelState::Idle)) };
+    let app = Router::new()
+        .route(path::TUNNELS, get(|Query(q): Query<ListQuery>| async move { page_of(&tunnels, &q) }))
+        .route(path::SAS, get(|Query(q): Query<ListQuery>| async move { page_of(&sas, &q) }))
+        .route(path::TUNNEL_REKEY, post(rekey))
+        .route(path::TUNNEL_CLOSE, post(close));
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = Client::new(&socket);
+    let hosts: Vec<_> = client.tunnels().await.unwrap().into_iter().map(|t| t.host).collect();
+    assert_eq!(hosts, ["hv-a", "hv-b", "hv-c"]);
+    let order: Vec<_> = client.sas().await.unwrap();
+    let order: Vec<_> = order.iter().map(|s| (s.host.as_str(), s.direction, s.age_s, s.lcore)).collect();
+    assert_eq!(
+        order,
+        [
+            ("hv-a", In, new, Some(2)),
+            ("hv-a", Out, old, Some(1)),
+            ("hv-a", Out, new, Some(1)),
+            ("hv-a", Out, new, Some(2)),
+            ("hv-b", In, new, Some(1)),
+        ]
+    );
+    let host = HostName::new("hv-b.example_1").unwrap();
+    let rekeyed = client.rekey_tunnel(&host).await.unwrap();
+    assert_eq!((rekeyed.host.as_str(), rekeyed.state), (host.as_str(), TunnelState::Connecting));
+    let closed = client.close_tunnel(&host).await.unwrap();
+    assert_eq!((closed.host.as_str(), closed.state), (host.as_str(), TunnelState::Idle));
 }

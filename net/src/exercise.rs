@@ -256,7 +256,16 @@ pub fn underlay_parse(input: &[u8]) {
             underlay::parse_foreign(head, whole.len(), &expect),
         );
         flags_hold(&parsed, &foreign);
+        if let Ok(Underlay::Datagram(other)) = parsed {
+            let end = other.off() + usize::from(other.len);
+            assert!(end <= whole.len() && (other.len <= 1 || head[other.off()] & 0x08 == 0));
+        }
         let Ok(Underlay::Vxlan(v)) = parsed else { continue };
+        let sealed = underlay::parse_sealed(head, usize::from(v.udp_off), whole.len());
+        assert_eq!(
+            sealed.map(|inner| (inner.vni, inner.flags, inner.off)),
+            Ok((v.vni, v.flags, v.inner_off))
+        );
         assert!(v.inner_len >= 14 && v.inner_end() <= whole.len());
         assert!(usize::from(v.inner_off) <= head.len());
         let tail = whole.get(head.len()..).unwrap_or_default();

@@ -258,6 +258,82 @@ impl OuterHeader {
         }
     }
 
+    /// Length of the header without its VXLAN part.
+    #[inline]
+    #[must_use]
+    pub const fn udp_len(&self) -> usize {
+        self.len() - vxlan::HEADER_LEN
+    }
+
+    /// Whether it has an 802.1Q tag.
+    #[inline]
+    #[must_use]
+    pub const fn has_vlan(&self) -> bool {
+        matches!(self.len(), V4_TAGGED | V6_TAGGED)
+    }
+
+    /// The UDP port of the destination.
+    #[inline]
+    #[must_use]
+    pub fn dst_port(&self) -> u16 {
+        let at = self.udp_len() - udp::HEADER_LEN + 2;
+        self.bytes.get(at..).and_then(|b| b.first_chunk()).map_or(0, |port| u16::from_be_bytes(*port))
+    }
+
+    /// Writes the header of a UDP payload of `payload_len` bytes of any kind, without VXLAN, into the first
+    /// [`OuterHeader::udp_len`] bytes of `out`. UDP checksum 0, as in [`OuterHeader::fill`]; IPv6 gets it by
+    /// [`OuterHeader::seal_udp`].
+    ///
+    /// `None`, with `out` untouched, if `out` is shorter or the datagram exceeds the 16-bit IP length.
+    #[inline]
+    #[must_use]
+    pub fn fill_udp(&self, out: &mut [u8], payload_len: usize, src_port: u16, tos: u8) -> Option<()> {
+        let len = self.udp_len();
+        let udp_len = u16::try_from(payload_len + udp::HEADER_LEN).ok()?;
+        let total_len = udp_len.checked_add(ipv4::HEADER_LEN as u16)?;
+        let out = out.get_mut(..len)?;
+        out.copy_from_slice(self.bytes.get(..len)?);
+        let udp = out.last_chunk_mut::<{ udp::HEADER_LEN }>()?;
+        put::<0, 2, _>(udp, src_port.to_be_bytes());
+        put::<4, 2, _>(udp, udp_len.to_be_bytes());
+        if self.is_ipv6() {
+            let ip = out.last_chunk_mut::<{ ipv6::HEADER_LEN + udp::HEADER_LEN }>()?;
+            put::<0, 4, _>(ip, ipv6::first_word(tos, src_port as u32).to_be_bytes());
+            put::<4, 2, _>(ip, udp_len.to_be_bytes());
+            return Some(());
+        }
+        let ip = out.last_chunk_mut::<{ ipv4::HEADER_LEN + udp::HEADER_LEN }>()?;
+        let sum = self.sum + u32::from(tos) + u32::from(total_len);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        put::<1, 1, _>(ip, [tos]);
+        put::<2, 2, _>(ip, total_len.to_be_bytes());
+        put::<10, 2, _>(ip, sum.to_be_bytes());
+        Some(())
+    }
+
+    /// As [`OuterHeader::seal`], for a header written by [`OuterHeader::fill_udp`]; `payload` are the segments of the UDP
+    /// payload.
+    #[inline]
+    pub fn seal_udp<'a>(&self, out: &mut [u8], payload: impl Iterator<Item = &'a [u8]>) {
+        if !self.is_ipv6() {
+            return;
+        }
+        let header = out.get_mut(..self.udp_len());
+        let Some(ip) = header.and_then(|o| o.last_chunk_mut::<{ ipv6::HEADER_LEN + udp::HEADER_LEN }>())
+        else {
+            return;
+        };
+        let (src, dst) = (array::<8, 16, _>(ip), array::<24, 16, _>(ip));
+        let udp_len = u32::from(be16::<4, _>(ip));
+        put::<{ ipv6::HEADER_LEN + udp::CHECKSUM_AT }, 2, _>(ip, [0, 0]);
+        let mut sum = Sum::pseudo_v6(Ipv6Addr::from(src), Ipv6Addr::from(dst), protocol::UDP, udp_len);
+        sum.add(&array::<{ ipv6::HEADER_LEN }, { udp::HEADER_LEN }, _>(ip));
+        payload.for_each(|segment| sum.add(segment));
+        let value = nonzero(sum.finish()).to_be_bytes();
+        put::<{ ipv6::HEADER_LEN + udp::CHECKSUM_AT }, 2, _>(ip, value);
+    }
+
     /// Computes and stores the UDP checksum that IPv6 requires (RFC 8200 section 8.1) in a header written by
     /// [`OuterHeader::fill`]; `inner` are the segments of the inner frame. Does nothing for IPv4, or if `out`
     /// is shorter than the header.

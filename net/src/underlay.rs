@@ -1,4 +1,5 @@
-//! Frames from the underlay: whether one is intact VXLAN for us, and where its inner frame is.
+//! Frames from the underlay: whether one is intact VXLAN for us, and where its inner frame is; or a datagram of another
+//! kind to the same port, whose kind is not decided here.
 //!
 //! All checks of a decapsulating VTEP are here, except those that need tables: whether the
 //! destination address is ours and whether the source is a known host. Other traffic to the underlay port
@@ -52,7 +53,7 @@ reasons! {
         UdpLength = "udp_length",
         /// The UDP datagram ends within the VXLAN header.
         VxlanTruncated = "vxlan_truncated",
-        /// The VXLAN I flag is not set (RFC 7348 section 5).
+        /// What was sealed has no VXLAN header with its I flag set (RFC 7348 section 5).
         VxlanFlags = "vxlan_flags",
         /// VNI 0.
         VniZero = "vni_zero",
@@ -150,14 +151,65 @@ impl Vxlan {
     /// Ethernet header on. Only meaningful if [`UdpChecksum::Present`]. False also if bytes are missing.
     #[must_use]
     pub fn udp_checksum_ok<'a>(&self, segments: impl Iterator<Item = &'a [u8]>) -> bool {
-        let len = self.inner_end() - usize::from(self.udp_off);
-        let mut sum = match (self.src, self.dst) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => Sum::pseudo_v4(src, dst, protocol::UDP, len as u16),
-            (IpAddr::V6(src), IpAddr::V6(dst)) => Sum::pseudo_v6(src, dst, protocol::UDP, len as u32),
-            _ => return false,
-        };
-        checksum::add_range(&mut sum, segments, usize::from(self.udp_off), self.inner_end(), None)
-            && sum.finish() == 0
+        udp_checksum_ok((self.src, self.dst), usize::from(self.udp_off), self.inner_end(), segments)
+    }
+}
+
+/// Whether the datagram from `from` to `end` of a frame has its checksum.
+fn udp_checksum_ok<'a>(
+    (src, dst): (IpAddr, IpAddr),
+    from: usize,
+    end: usize,
+    segments: impl Iterator<Item = &'a [u8]>,
+) -> bool {
+    let len = end - from;
+    let mut sum = match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => Sum::pseudo_v4(src, dst, protocol::UDP, len as u16),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => Sum::pseudo_v6(src, dst, protocol::UDP, len as u32),
+        _ => return false,
+    };
+    checksum::add_range(&mut sum, segments, from, end, None) && sum.finish() == 0
+}
+
+/// Facts of a datagram to our port that is not VXLAN: the I flag is not set in its first byte, or it has none. Offsets
+/// count from the start of the outer frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Other {
+    /// Outer Ethernet destination.
+    pub dst_mac: Mac,
+    /// Outer source.
+    pub src: IpAddr,
+    /// Outer destination. The caller checks whether it is ours.
+    pub dst: IpAddr,
+    /// Outer DSCP and ECN.
+    pub tos: u8,
+    /// Outer source port.
+    pub udp_src: u16,
+    /// The UDP checksum field.
+    pub checksum: UdpChecksum,
+    /// Where the UDP header begins.
+    pub udp_off: u16,
+    /// Length of the UDP payload.
+    pub len: u16,
+}
+
+impl Other {
+    /// Where the UDP payload begins.
+    #[inline]
+    #[must_use]
+    pub const fn off(&self) -> usize {
+        self.udp_off as usize + udp::HEADER_LEN
+    }
+
+    /// As [`Vxlan::udp_checksum_ok`].
+    #[must_use]
+    pub fn udp_checksum_ok<'a>(&self, segments: impl Iterator<Item = &'a [u8]>) -> bool {
+        udp_checksum_ok(
+            (self.src, self.dst),
+            usize::from(self.udp_off),
+            self.off() + usize::from(self.len),
+            segments,
+        )
     }
 }
 
@@ -167,6 +219,8 @@ impl Vxlan {
 pub enum Underlay {
     /// VXLAN on our port.
     Vxlan(Vxlan),
+    /// Of another kind on our port.
+    Datagram(Other),
     /// ARP.
     Arp(Frame),
     /// ICMP over IPv4.
@@ -243,7 +297,49 @@ fn read<const OVERLAY_FLAGS: bool>(
     {
         return Err(BadOuter::MartianSource);
     }
+    let payload = usize::from(frame.l4_off.unwrap_or_default()) + udp::HEADER_LEN;
+    let is_vxlan = match udp_len.saturating_sub(udp::HEADER_LEN) {
+        // A keepalive for NATs has one byte (RFC 3948 section 2.3).
+        0 | 1 => false,
+        _ => head.get(payload).ok_or(BadOuter::HeadersSplit)? & vxlan::FLAG_I != 0,
+    };
+    if !is_vxlan {
+        return read_other(head, &frame, ip, udp_src, udp_len);
+    }
     read_vxlan::<OVERLAY_FLAGS>(head, &frame, ip, udp_src, udp_len)
+}
+
+/// The facts of a datagram that is not VXLAN.
+#[cold]
+fn read_other(
+    head: &[u8],
+    frame: &Frame,
+    ip: OuterIp,
+    udp_src: u16,
+    udp_len: usize,
+) -> Result<Underlay, BadOuter> {
+    let udp_off = frame.l4_off.unwrap_or_default();
+    Ok(Underlay::Datagram(Other {
+        dst_mac: frame.dst,
+        src: ip.src,
+        dst: ip.dst,
+        tos: ip.tos,
+        udp_src,
+        checksum: checksum_of(head, udp_off, ip)?,
+        udp_off,
+        len: udp_len.checked_sub(udp::HEADER_LEN).ok_or(BadOuter::UdpLength)? as u16,
+    }))
+}
+
+/// What the checksum field of a datagram means.
+#[inline(always)]
+fn checksum_of(head: &[u8], udp_off: u16, ip: OuterIp) -> Result<UdpChecksum, BadOuter> {
+    let field = udp::Header::of(at(head, usize::from(udp_off)).ok_or(BadOuter::HeadersSplit)?).checksum();
+    Ok(match (field, ip.src) {
+        (0, IpAddr::V4(_)) => UdpChecksum::Absent,
+        (0, IpAddr::V6(_)) => UdpChecksum::AbsentV6,
+        _ => UdpChecksum::Present,
+    })
 }
 
 /// Whether a frame has the tag that the underlay port expects.
@@ -266,8 +362,7 @@ struct OuterIp {
     ttl: u8,
 }
 
-/// Reads the VXLAN header, the shim if there is one, and the position of the inner frame. `udp_len` is the length of
-/// the UDP datagram, whose header is complete in `head`.
+/// The facts of a VXLAN datagram. `udp_len` is the length of the UDP datagram, whose header is complete in `head`.
 // A part of `read` alone: a call would store the facts of the frame (see `frame::parse`).
 #[inline(always)]
 fn read_vxlan<const OVERLAY_FLAGS: bool>(
@@ -278,7 +373,63 @@ fn read_vxlan<const OVERLAY_FLAGS: bool>(
     udp_len: usize,
 ) -> Result<Underlay, BadOuter> {
     let udp_off = frame.l4_off.unwrap_or_default();
-    let vxlan_off = usize::from(udp_off) + udp::HEADER_LEN;
+    let inner = read_header::<OVERLAY_FLAGS>(head, usize::from(udp_off), udp_len)?;
+    let Inner { vni, flags, node, off: inner_off, len: inner_len } = inner;
+    let checksum = checksum_of(head, udp_off, ip)?;
+    Ok(Underlay::Vxlan(Vxlan {
+        dst_mac: frame.dst,
+        src_mac: frame.src,
+        src: ip.src,
+        dst: ip.dst,
+        tos: ip.tos,
+        ttl: ip.ttl,
+        udp_src,
+        vni,
+        flags,
+        node,
+        checksum,
+        l3_off: frame.l3_off,
+        udp_off,
+        inner_off,
+        inner_len,
+    }))
+}
+
+/// What a VXLAN header leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inner {
+    /// The network. Never 0.
+    pub vni: Vni,
+    /// Overlay flags.
+    pub flags: OverlayFlags,
+    /// As [`Vxlan::node`].
+    pub node: Option<Mac>,
+    /// Where the inner frame begins.
+    pub off: u16,
+    /// Its length, at least 14.
+    pub len: u16,
+}
+
+/// Reads what was sealed: a UDP datagram from `off` to `end` of a frame whose first segment is `head`, with VXLAN in it. The
+/// seal has proven that an appliance sent it. Its addresses, ports and checksum mean nothing.
+#[inline]
+pub fn parse_sealed(head: &[u8], off: usize, end: usize) -> Result<Inner, BadOuter> {
+    let udp = udp::Header::of(at(head, off).ok_or(BadOuter::HeadersSplit)?);
+    let len = usize::from(udp.len());
+    if end.checked_sub(off).is_none_or(|room| len > room) || len < udp::HEADER_LEN {
+        return Err(BadOuter::UdpLength);
+    }
+    read_header::<true>(head, off, len)
+}
+
+/// Reads the VXLAN header behind the UDP header at `udp_off`, and the shim if there is one.
+#[inline(always)]
+fn read_header<const OVERLAY_FLAGS: bool>(
+    head: &[u8],
+    udp_off: usize,
+    udp_len: usize,
+) -> Result<Inner, BadOuter> {
+    let vxlan_off = udp_off + udp::HEADER_LEN;
     let mut inner_off = vxlan_off + vxlan::HEADER_LEN;
     let Some(mut inner_len) = udp_len.checked_sub(udp::HEADER_LEN + vxlan::HEADER_LEN) else {
         return Err(BadOuter::VxlanTruncated);
@@ -301,29 +452,7 @@ fn read_vxlan<const OVERLAY_FLAGS: bool>(
     if inner_len < ethernet::HEADER_LEN {
         return Err(BadOuter::InnerRunt);
     }
-    let field = udp::Header::of(at(head, usize::from(udp_off)).ok_or(BadOuter::HeadersSplit)?).checksum();
-    let checksum = match (field, ip.src) {
-        (0, IpAddr::V4(_)) => UdpChecksum::Absent,
-        (0, IpAddr::V6(_)) => UdpChecksum::AbsentV6,
-        _ => UdpChecksum::Present,
-    };
-    Ok(Underlay::Vxlan(Vxlan {
-        dst_mac: frame.dst,
-        src_mac: frame.src,
-        src: ip.src,
-        dst: ip.dst,
-        tos: ip.tos,
-        ttl: ip.ttl,
-        udp_src,
-        vni,
-        flags,
-        node,
-        checksum,
-        l3_off: frame.l3_off,
-        udp_off,
-        inner_off: inner_off as u16,
-        inner_len: inner_len as u16,
-    }))
+    Ok(Inner { vni, flags, node, off: inner_off as u16, len: inner_len as u16 })
 }
 
 /// The node named by the shim at `off`, where `len` bytes are left of the datagram. A cold function, because frames

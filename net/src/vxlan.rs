@@ -146,6 +146,14 @@ pub const fn bytes(vni: Vni) -> [u8; HEADER_LEN] {
     ((FLAG_I as u64) << 56 | (vni.get() as u64) << 8).to_be_bytes()
 }
 
+/// Sets overlay flags in a header that [`bytes`] has made.
+#[inline]
+pub fn set_flags(header: &mut [u8; HEADER_LEN], flags: OverlayFlags) {
+    let [_, copies @ ..] = flags.separate_copies().to_be_bytes();
+    put::<1, 3, _>(header, copies);
+    put::<OVERLAY_FLAGS_AT, 1, _>(header, [flags.bits()]);
+}
+
 /// The shim that names `node`, which precedes the inner frame under a header with [`OverlayFlags::NODE`].
 #[inline]
 #[must_use]

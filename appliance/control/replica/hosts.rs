@@ -1,7 +1,7 @@
 //! Hosts of the replica: their records, their VTEP addresses, and how they are reached. Enters: hosts of the board, paths
 //! from the underlay. Leaves: peers, their paths and VTEPs in the tables, and which VTEP addresses are to be resolved.
 
-use super::{Effect, HostRecord, Replica, ReplicaCtx};
+use super::{Effect, HostRecord, Replica, ReplicaCtx, seal_of};
 use crate::tables::{
     Full, Tables,
     entries::Path,
@@ -9,7 +9,17 @@ use crate::tables::{
 };
 use std::net::IpAddr;
 use stopover_bbs::model::{DeclaredBy, Host};
-use stopover_net::Vni;
+use stopover_config::appliance::TunnelMode;
+use stopover_net::{HostName, Vni};
+
+/// Puts the paths of a host in force.
+fn set_paths(tables: &mut Tables, peer: Peer, record: &HostRecord) -> Result<(), Full> {
+    tables.set_path(peer, PathClass::Plain, record.path.clone())?;
+    if record.accept == Accept::Plain {
+        return Ok(());
+    }
+    tables.set_path(peer, PathClass::Sealed, record.sealed.clone())
+}
 
 impl Replica {
     /// The known hosts from this number on, in order.
@@ -23,10 +33,18 @@ impl Replica {
         self.hosts.get(&id)
     }
 
-    /// The largest inner layer 3 packet that fits the paths to all these hosts, as far as they are known.
+    /// The largest inner layer 3 packet of a network that fits the paths to all these hosts, as far as they are known.
     #[must_use]
-    pub fn min_inner_mtu(&self, hosts: impl Iterator<Item = u32>) -> Option<u16> {
-        hosts.filter_map(|id| Some(self.hosts.get(&id)?.path.as_ref()?.inner_mtu)).min()
+    pub fn min_inner_mtu(&self, vni: Vni, hosts: impl Iterator<Item = u32>) -> Option<u16> {
+        let seal = seal_of(self.tunnels.as_ref(), vni);
+        let path = |id| {
+            let record = self.hosts.get(&id)?;
+            match record.accept.class(seal) {
+                PathClass::Plain => record.path.as_ref(),
+                PathClass::Sealed => record.sealed.as_ref(),
+            }
+        };
+        hosts.filter_map(|id| Some(path(id)?.inner_mtu)).min()
     }
 
     pub(super) fn put_host(&mut self, ctx: &mut ReplicaCtx, host: Host) -> Result<Vec<Effect>, Full> {
@@ -44,7 +62,9 @@ impl Replica {
         }
         let peer = Peer::new(id);
         let is_appliance = host.declared_by == DeclaredBy::Appliance;
-        let slot = ctx.tables.put_peer(peer, is_appliance, Accept::Plain)?;
+        let accept = self.accept(&host.name);
+        let slot = ctx.tables.put_peer(peer, is_appliance, accept)?;
+        let slots = [slot, ctx.tables.slot(peer, PathClass::Sealed).unwrap_or(slot)];
         for ip in host.vteps.iter().filter(|_| !own) {
             ctx.tables.put_vtep(*ip, peer)?;
         }
@@ -56,11 +76,13 @@ impl Replica {
         let (target, before) =
             (vtep.map(|ip| (ip, host.udp_port)), old.as_ref().and_then(HostRecord::target));
         // Until another VTEP is resolved, the host receives at that of before.
-        let path = old.filter(|_| target.is_some()).and_then(|old| old.path);
-        let record = HostRecord { host, vtep, path, slot };
-        ctx.tables.set_path(peer, PathClass::Plain, record.path.clone())?;
+        let old = old.filter(|_| target.is_some());
+        let (path, sealed) = old.map_or((None, None), |old| (old.path, old.sealed));
+        let record = HostRecord { host, vtep, path, sealed, slots, accept };
+        set_paths(ctx.tables, peer, &record)?;
         self.insert_host(id, record);
-        let mut effects: Vec<Effect> = target.map(|(ip, port)| Effect::Track(ip, port)).into_iter().collect();
+        let mut effects: Vec<Effect> = self.peer_effect(id).filter(|_| !own).into_iter().collect();
+        effects.extend(target.map(|(ip, port)| Effect::Track(ip, port)));
         let untracked = before.filter(|old| Some(*old) != target && !self.is_tracked(*old));
         effects.extend(untracked.map(|(ip, port)| Effect::Untrack(ip, port)));
         Ok(effects)
@@ -79,11 +101,29 @@ impl Replica {
             }
             let before = record.target();
             record.vtep = vtep;
+            effects.extend(self.tunnels.is_some().then_some(Effect::Peer(id)));
             effects.extend(record.target().map(|(ip, port)| Effect::Track(ip, port)));
             let untracked = before.filter(|before| !self.is_tracked(*before));
             effects.extend(untracked.map(|(ip, port)| Effect::Untrack(ip, port)));
         }
         effects
+    }
+
+    /// What is known of a host has changed, if that concerns tunnels.
+    fn peer_effect(&self, id: u32) -> Option<Effect> {
+        self.tunnels.is_some().then_some(Effect::Peer(id))
+    }
+
+    /// Which datagrams of a host are accepted.
+    fn accept(&self, host: &HostName) -> Accept {
+        match &self.tunnels {
+            None => Accept::Plain,
+            Some(tunnels) => match (tunnels.hosts.get(host), tunnels.mode) {
+                (Some(TunnelMode::Required), _) => Accept::Sealed,
+                (Some(TunnelMode::Off), _) | (None, TunnelMode::Off) => Accept::Both,
+                (None, TunnelMode::Required) => Accept::SealedUnlessOff,
+            },
+        }
     }
 
     /// Host `id`, which is not in `hosts` now, does not send from `ip` any more; another host may, with another UDP
@@ -141,7 +181,9 @@ impl Replica {
             }
         }
         let target = old.target().filter(|target| !self.is_tracked(*target));
-        Ok(target.map(|(ip, port)| Effect::Untrack(ip, port)).into_iter().collect())
+        let mut effects: Vec<Effect> = self.peer_effect(id).into_iter().collect();
+        effects.extend(target.map(|(ip, port)| Effect::Untrack(ip, port)));
+        Ok(effects)
     }
 
     fn is_tracked(&self, target: (IpAddr, u16)) -> bool {
@@ -155,11 +197,16 @@ impl Replica {
             .map(|(id, record)| (id, record.host.udp_port))
     }
 
-    /// Sets the path to a host, or (`None`) removes it.
-    pub fn set_path(&mut self, tables: &mut Tables, id: u32, path: Option<Path>) -> Result<(), Full> {
+    /// Sets the paths to a host, or (`None`) removes them: what may be plain, and what is always sealed.
+    pub fn set_path(
+        &mut self,
+        tables: &mut Tables,
+        id: u32,
+        (path, sealed): (Option<Path>, Option<Path>),
+    ) -> Result<(), Full> {
         let Some(record) = self.hosts.get_mut(&id) else { return Ok(()) };
-        record.path = path;
-        tables.set_path(Peer::new(id), PathClass::Plain, record.path.clone())
+        (record.path, record.sealed) = (path, sealed);
+        set_paths(tables, Peer::new(id), record)
     }
 
     /// Our number at the board, once it is known.

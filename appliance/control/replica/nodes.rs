@@ -1,11 +1,11 @@
 //! Nodes of the replica: where each is, which addresses it has, and whether it is locked. Enters: nodes of the board, one
 //! by one or in batches. Leaves: FDB entries and owners of addresses in the tables.
 
-use super::{Effect, HostRecord, Replica, ReplicaCtx};
+use super::{Effect, Replica, ReplicaCtx, seal_of};
 use crate::tables::{
     Full, Tables,
     packed::Bd,
-    peer::{IsolationClass, Peer},
+    peer::{IsolationClass, NetworkSeal, Peer},
 };
 use std::net::IpAddr;
 use stopover_bbs::model::{Node, NodeBatch};
@@ -34,7 +34,9 @@ impl Replica {
             ctx.tables.clear_owner(bd, *ip, node.mac);
         }
         let (vni, mac, router) = (node.vni, node.mac, node.facts.router);
-        let moved = self.apply_node(ctx, (vni, bd), (mac, router), node.host_id, node.ips.iter().copied())?;
+        let seal = seal_of(self.tunnels.as_ref(), vni);
+        let moved =
+            self.apply_node(ctx, (vni, bd, seal), (mac, router), node.host_id, node.ips.iter().copied())?;
         Ok(moved.into_iter().collect())
     }
 
@@ -46,6 +48,7 @@ impl Replica {
         mut on_full: impl FnMut(Full),
     ) -> Vec<Effect> {
         let Some(bd) = self.bd_of(batch.vni) else { return Vec::new() };
+        let network = (batch.vni, bd, seal_of(self.tunnels.as_ref(), batch.vni));
         let mut effects = Vec::new();
         let mut ahead = batch.nodes.iter();
         let mut prefetch = |tables: &Tables, nodes: usize| {
@@ -58,7 +61,7 @@ impl Replica {
             prefetch(ctx.tables, 1);
             let ips = node.ipv4.map(IpAddr::V4).into_iter().chain(more.iter().copied());
             let known = (node.mac, node.facts.router);
-            match self.apply_node(ctx, (batch.vni, bd), known, node.host_id, ips) {
+            match self.apply_node(ctx, network, known, node.host_id, ips) {
                 Ok(moved) => effects.extend(moved),
                 Err(full) => on_full(full),
             }
@@ -71,7 +74,7 @@ impl Replica {
     fn apply_node(
         &self,
         ctx: &mut ReplicaCtx,
-        (vni, bd): (Vni, Bd),
+        (vni, bd, seal): (Vni, Bd, NetworkSeal),
         (mac, router): (Mac, Option<bool>),
         host_id: u32,
         ips: impl Iterator<Item = IpAddr>,
@@ -84,9 +87,10 @@ impl Replica {
         match host {
             None => ctx.tables.remove_remote(bd, mac),
             // A local station with this MAC shadows it until the board has decided whose it is.
-            Some(HostRecord { slot, .. }) => {
-                let before = ctx.tables.set_remote(bd, mac, *slot, IsolationClass::default())?;
-                let left = before.filter(|before| before != slot && station.is_none());
+            Some(record) => {
+                let slot = record.slot_in(seal);
+                let before = ctx.tables.set_remote(bd, mac, slot, IsolationClass::default())?;
+                let left = before.filter(|before| *before != slot && station.is_none());
                 let from = left.and_then(|left| ctx.tables.peer_of(left)).map(Peer::get);
                 effect = from.filter(|from| *from != host_id).map(|from| Effect::Moved { vni, mac, from });
             }
@@ -100,6 +104,19 @@ impl Replica {
             }
         }
         Ok(effect)
+    }
+
+    /// A node is sent to at another host, before the board reports it there. Returns what follows.
+    pub fn send_to(
+        &self,
+        tables: &mut Tables,
+        (vni, mac): (Vni, Mac),
+        (from, to): (u32, u32),
+    ) -> Result<Option<Effect>, Full> {
+        let (Some(bd), Some(record)) = (self.bd_of(vni), self.hosts.get(&to)) else { return Ok(None) };
+        let slot = record.slot_in(seal_of(self.tunnels.as_ref(), vni));
+        tables.set_remote(bd, mac, slot, IsolationClass::default())?;
+        Ok(Some(Effect::Moved { vni, mac, from }))
     }
 
     pub(super) fn remove_node(&self, ctx: &mut ReplicaCtx, vni: Vni, mac: Mac, ips: &[IpAddr]) {

@@ -16,6 +16,7 @@ use crate::lcore::{
     idle::Idle,
     rx_coalesce::defer_cycles,
     rx_queue::PortRxQueue,
+    tunnels::{self, LcoreTunnels},
     tx_port::TxPort,
     worker::Worker,
 };
@@ -65,6 +66,7 @@ pub(super) fn launch(
     }
     let mut lcores = Vec::new();
     let barrier = Barrier::new(assigned.len());
+    let handed = tunnels::handed_rings(assigned.len());
     for (number, (((lcore, queues), view), tx_ports)) in assigned.iter().zip(views).zip(tx_ports).enumerate()
     {
         let rx_queues: Vec<PortRxQueue> = queues
@@ -79,7 +81,13 @@ pub(super) fn launch(
             .map(|rx_queue| control.max_queued_frames(control.ports.role(rx_queue.port)))
             .collect();
         let markers = Markers::new(Member::new(Arc::clone(&barrier), number, depths, tx_ports.len()));
-        let mut handle = launch_lcore(control, *lcore, view, rx_queues, (tx_ports, markers), sleeps)?;
+        let tunnels = control.tunnels.as_ref().map(|of_control| {
+            let (room, hz) = (of_control.room(), cycles::tsc_hz());
+            let engine = of_control.engines().make();
+            Box::new(LcoreTunnels::new(engine, number as u32, Arc::clone(&handed), room, hz))
+        });
+        let mut handle =
+            launch_lcore(control, *lcore, view, rx_queues, (tx_ports, markers, tunnels), sleeps)?;
         handle.queues = queues.iter().map(|q| QueueAt { port: q.port as u16, queue: q.queue }).collect();
         lcores.push(handle);
     }
@@ -93,7 +101,7 @@ fn launch_lcore(
     lcore: u32,
     view: ParkedView,
     mut rx_queues: Vec<PortRxQueue>,
-    (tx_ports, markers): (Vec<TxPort>, Markers),
+    (tx_ports, markers, tunnels): (Vec<TxPort>, Markers, Option<Box<LcoreTunnels>>),
     sleeps: (Option<u32>, u32),
 ) -> Result<LcoreHandle> {
     let Control { config, ports, api, eal, .. } = control;
@@ -108,8 +116,9 @@ fn launch_lcore(
     let socket = LcoreId::new(lcore).socket();
     let pool = ports.pools().of(Some(socket));
     rx_queues.iter_mut().for_each(|rx| rx.queue.receive_into(pool));
-    let egress =
+    let mut egress =
         LcoreEgress::new(tx_ports, rings.clone(), pool.clone(), Arc::clone(&counters), reorder, markers);
+    egress.tunnels = tunnels;
     let (ports, capture) = (Arc::clone(ports.stage()), api.capture());
     let parts = (Arc::clone(&counters), Arc::clone(&stop), Arc::clone(&asleep));
     let (cap_us, poll_us) = sleeps;

@@ -46,7 +46,7 @@ fn own_host_is_not_reached_through_a_tunnel() {
 fn host_with_a_new_address_is_resolved_again() {
     let mut lab = lab();
     lab.apply(host(2, &["10.0.0.2"], 4789));
-    lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.2"))).unwrap();
+    lab.replica.set_path(&mut lab.tables, 2, (Some(path("10.0.0.2")), None)).unwrap();
     let port_of = |lab: &Lab| lab.view.path_to(Peer::new(2)).map(|w| w.port);
     assert_eq!(port_of(&lab), Some(0));
     // Nothing changed: the path remains, so that no frame is lost to a heartbeat.
@@ -59,12 +59,12 @@ fn host_with_a_new_address_is_resolved_again() {
     assert_eq!(port_of(&lab), Some(0), "it receives there until the other is resolved");
     assert_eq!(["10.0.0.2", "10.0.0.4", "10.0.0.9"].map(|t| lab.vtep(t)), [None, None, Some(2)]);
     // Another UDP port is another header.
-    lab.replica.set_path(&mut lab.tables, 2, Some(path("10.0.0.9"))).unwrap();
+    lab.replica.set_path(&mut lab.tables, 2, (Some(path("10.0.0.9")), None)).unwrap();
     assert_eq!(lab.apply(host(2, &["10.0.0.9"], 8472)), [track("10.0.0.9", 8472), untrack("10.0.0.9", 4789)]);
     assert_eq!(port_of(&lab), Some(0));
-    lab.replica.set_path(&mut lab.tables, 2, None).unwrap();
+    lab.replica.set_path(&mut lab.tables, 2, (None, None)).unwrap();
     assert_eq!(port_of(&lab), None);
-    lab.replica.set_path(&mut lab.tables, 77, Some(path("10.0.0.9"))).unwrap();
+    lab.replica.set_path(&mut lab.tables, 77, (Some(path("10.0.0.9")), None)).unwrap();
     assert!(lab.view.peer(Peer::new(77)).is_none());
 }
 

@@ -8,6 +8,7 @@ use crate::migration::tx_hold::HoldMode;
 use crate::pipeline::Learn;
 use dpdk::cycles;
 use std::sync::Arc;
+use stopover_tunnel::handshake::Moved;
 
 /// Host index of an appliance that no board has numbered.
 const UNNUMBERED: u32 = u32::MAX - 1;
@@ -179,6 +180,12 @@ impl Driver<'_> {
 
     fn forward(&mut self, now_ms: u64, key: Key, port: u16, to: RedirectTarget) {
         self.track_old_path_ends(key, to);
+        if let (RedirectTarget::Host(host), (bd, node)) = (to, key)
+            && let Some(vni) = self.replica.vni_of(bd)
+        {
+            let generation = self.migrations.locks.get(&key).map_or(0, |lock| lock.generation);
+            self.effects.push(Effect::SentOn(Moved { generation, vni, node, host }));
+        }
         if self.is_exact(port) {
             // Flooded frames are sent on with the others: senders that know of the lock send the node copies of its
             // own, and a sender that does not know it still has the node here.

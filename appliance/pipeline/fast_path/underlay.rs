@@ -68,7 +68,7 @@ impl<I: Egress, W: Tracer> Pipeline<'_, I, W> {
             }
             let read = eligible::opened(own, packet).and_then(|(datagram, inner)| {
                 ours.get(datagram.dst, || own.has_address(datagram.dst).then_some(()))?;
-                let bd = bds.get(datagram.vni, || view.bd_of(datagram.vni))?;
+                let bd = bds.get(datagram.vni, || view.plain_bd_of(datagram.vni))?;
                 view.accepts_plain_from(datagram.src).then_some((datagram, bd, inner))
             });
             let Some((Datagram { tos, inner_off, inner_len, .. }, bd, inner)) = read else { continue };

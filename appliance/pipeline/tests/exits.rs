@@ -2,6 +2,15 @@
 //! for a test to compare; switches let a test fill a queue or a ring.
 
 use super::*;
+use crate::pipeline::tunnel_egress::{SealFor, TunnelEgress, Unsealed};
+use crate::tables::peer::TunnelIndex;
+use std::ops::Range;
+use stopover_tunnel::{
+    Millis, Spi,
+    cipher::{AwsLc, Engine},
+    esp,
+    sa::{self, InboundSas, OpenedBy, OutboundSas},
+};
 
 /// An egress that records each call.
 #[derive(Default)]
@@ -30,6 +39,74 @@ pub(super) struct Exits {
     pub errors_spent: bool,
     /// Every flooded frame counts as repeated too often.
     pub all_repeated: bool,
+    /// Of tunnels.
+    pub keys: Option<Keys>,
+    /// The lcore that the stages run on.
+    pub lcore: u32,
+    /// Nothing is sealed, for this reason.
+    pub seal_refused: Option<DropReason>,
+    pub waiting: Vec<(SealFor, VecPacket)>,
+    pub wait_full: bool,
+    pub handed: Vec<(u16, Vec<u8>)>,
+    pub unknown: Vec<IpAddr>,
+}
+
+/// The SAs of one side of a tunnel.
+pub(super) struct Keys {
+    pub out: OutboundSas<<AwsLc as Engine>::Key>,
+    pub into: InboundSas<<AwsLc as Engine>::Key>,
+}
+
+impl TunnelEgress<VecPacket> for Exits {
+    fn seal(&mut self, tunnel: TunnelIndex, packet: &mut VecPacket) -> Result<u16, DropReason> {
+        if let Some(reason) = self.seal_refused {
+            return Err(reason);
+        }
+        let Some(keys) = &mut self.keys else { return Err(DropReason::NoTunnel) };
+        let len = packet.len();
+        let mut buffer = [&[0; esp::HEAD_LEN], packet.head(), &[0; esp::TAIL_LEN]].concat();
+        let at = esp::HEAD_LEN..esp::HEAD_LEN + len;
+        let sealed = sa::seal(&mut AwsLc, &mut keys.out, tunnel.get(), (&mut buffer, at), Millis(1));
+        let (range, _) = sealed?;
+        *packet = VecPacket::new(&buffer[range]);
+        Ok(50_007)
+    }
+    fn wait_for_tunnel(&mut self, seal: SealFor, packet: VecPacket) -> Result<(), VecPacket> {
+        if self.wait_full {
+            return Err(packet);
+        }
+        self.waiting.push((seal, packet));
+        Ok(())
+    }
+    fn waits_for(&self, tunnel: TunnelIndex) -> bool {
+        self.waiting.iter().any(|(seal, _)| seal.tunnel == tunnel)
+    }
+    fn open(&mut self, port: u16, mut packet: VecPacket, at: Range<usize>) -> Unsealed<VecPacket> {
+        let Some(keys) = &mut self.keys else { return Unsealed::Refused(packet, DropReason::BadVxlan) };
+        let whole = packet.head().to_vec();
+        let start = at.start;
+        match sa::open(&mut AwsLc, &mut keys.into, self.lcore, &mut packet.head_mut()[at]) {
+            Ok(OpenedBy::Here(opened)) => {
+                let text = start + opened.text.start..start + opened.text.end;
+                Unsealed::Here(packet, Peer::new(opened.peer), text)
+            }
+            Ok(OpenedBy::Other(_)) if self.ring_full => Unsealed::Refused(packet, DropReason::HandoffFull),
+            Ok(OpenedBy::Other(_)) => {
+                self.handed.push((port, whole));
+                Unsealed::Handed
+            }
+            Err(drop) => Unsealed::Refused(packet, drop.into()),
+        }
+    }
+    fn report_unknown_spi(&mut self, from: IpAddr, _: Spi) {
+        self.unknown.push(from);
+    }
+    fn punt_handshake(&mut self, port: u16, packet: VecPacket) -> Result<(), (VecPacket, DropReason)> {
+        if self.keys.is_none() {
+            return Err((packet, DropReason::BadVxlan));
+        }
+        self.punt(port, packet).map_err(|packet| (packet, DropReason::ControlFull))
+    }
 }
 
 impl Egress for Exits {

@@ -19,6 +19,7 @@ mod rare;
 mod replicate;
 mod resolve;
 mod too_big;
+mod tunnels;
 mod vlan;
 mod walk;
 mod workers;
@@ -38,7 +39,7 @@ use crate::tables::{
     Tables, View,
     entries::{EncapTemplate, Member, NetworkEntry, Path, Seal},
     packed::Bd,
-    peer::{Accept, IsolationClass, PathClass, Peer, Slot},
+    peer::{Accept, IsolationClass, NetworkSeal, PathClass, Peer, Slot},
 };
 use exits::Exits;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -277,6 +278,7 @@ impl Lab {
             vni: vni(100),
             flood,
             mtu: 0,
+            seal: NetworkSeal::ByHost,
             slots: [self.slot(1), self.slot(2)].into(),
             segment_slots: [self.slot(2)].into(),
             ports: [
@@ -294,6 +296,7 @@ impl Lab {
             vni: vni(200),
             flood,
             mtu: 0,
+            seal: NetworkSeal::ByHost,
             slots: [].into(),
             segment_slots: [].into(),
             ports: [member(TRUNK, 20, true), member(VM_200, 0, false)].into(),
@@ -364,6 +367,7 @@ impl Lab {
         call: impl FnOnce(&mut Pipeline<'_, Exits, Walk>),
     ) -> Out {
         let before = self.counters.read();
+        let handed = self.exits.handed.len();
         add(&self.counters.received, received);
         self.notes.begin(direction, received);
         call(&mut Pipeline {
@@ -373,6 +377,7 @@ impl Lab {
             egress: &mut self.exits,
             tracer: &mut self.notes,
         });
+        add(&self.counters.held, (self.exits.handed.len() - handed) as u64);
         add(&self.counters.sent, self.exits.sent.len() as u64);
         self.sent_before += self.exits.sent.len() as u64;
         self.assert_accounted();

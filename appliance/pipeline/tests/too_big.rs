@@ -69,6 +69,7 @@ fn the_declared_mtu_is_reported_if_it_is_less() {
             vni: vni(100),
             flood,
             mtu: declared,
+            seal: NetworkSeal::ByHost,
             slots,
             segment_slots,
             ports,

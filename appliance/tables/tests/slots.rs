@@ -96,6 +96,7 @@ fn a_slot_that_a_flood_list_or_a_shadowed_node_names_is_not_used_again() {
         vni: Vni::new(100).unwrap(),
         flood: FloodPolicy::Flood,
         mtu: 0,
+        seal: NetworkSeal::ByHost,
         slots: slots.into(),
         segment_slots: segment_slots.into(),
         ports: [].into(),
@@ -164,7 +165,7 @@ fn what_is_accepted_is_independent_of_how_frames_are_sent() {
         lab.tables.put_peer(ONE, true, accept).unwrap();
         for ip in [IpAddr::from([10, 0, 0, 2]), IP6] {
             lab.tables.put_vtep(ip, ONE).unwrap();
-            assert_eq!(lab.view.vtep(ip), Some(PackedVtep::new(ONE, plain)));
+            assert_eq!(lab.view.vtep(ip), Some(PackedVtep::new(ONE, accept)));
         }
         lab.view.begin_vteps4();
         assert!(plain || !lab.view.knows_vtep4(key), "the cache forgets it at once");

@@ -4,7 +4,7 @@ use super::{A, B, assert_golden, facts, golden};
 use crate::checksum;
 use crate::frame::BadFrame;
 use crate::outer::{MixedFamilies, OuterHeader, OuterSpec};
-use crate::underlay::{BadOuter, Expect, UdpChecksum, Underlay, Vxlan, parse, parse_foreign};
+use crate::underlay::{BadOuter, Expect, UdpChecksum, Underlay, Vxlan, parse, parse_foreign, parse_sealed};
 use crate::vxlan::OverlayFlags;
 use crate::{Mac, VlanId, Vni};
 
@@ -177,7 +177,6 @@ fn everything_else_is_refused_by_name() {
         ("vxlan4_vlan", BadOuter::WrongVlan),
         ("vxlan4_fragment", BadOuter::Fragment),
         ("vxlan6_fragment", BadOuter::Fragment),
-        ("vxlan4_no_i", BadOuter::VxlanFlags),
         ("vxlan4_vni0", BadOuter::VniZero),
         ("vxlan4_inner_runt", BadOuter::InnerRunt),
         ("vxlan4_short", BadOuter::VxlanTruncated),
@@ -239,4 +238,58 @@ fn reasons_have_unique_names_and_ordered_discriminants() {
     for reason in BadFrame::ALL {
         assert_eq!(BadOuter::from(*reason).name(), reason.name());
     }
+}
+
+/// The same bytes as [`Underlay::Datagram`], and the header that leads to them.
+#[test]
+fn a_datagram_of_another_kind_has_its_facts() {
+    let bytes = golden("vxlan4_no_i");
+    for parse in [parse, parse_foreign] {
+        let Ok(Underlay::Datagram(other)) = parse(&bytes, bytes.len(), &PORT) else { panic!() };
+        assert_eq!((other.off(), usize::from(other.len)), (42, bytes.len() - 42));
+        assert_eq!(other.checksum, UdpChecksum::Absent);
+        assert_eq!(other.src.to_string(), "10.0.0.1");
+        assert_eq!(bytes[other.off()], 0xf7);
+        assert_eq!(parse(&bytes[..42], bytes.len(), &PORT), Err(BadOuter::HeadersSplit));
+    }
+}
+
+#[test]
+fn headers_without_vxlan_are_read_as_written() {
+    let v4 = ("10.0.0.1", "10.0.0.2");
+    let v6 = ("fd00::1", "fd00::2");
+    for ((src, dst), vlan) in [(v4, None), (v6, None), (v4, Some(30)), (v6, Some(30))] {
+        let spec = spec(src, dst, vlan);
+        let outer = OuterHeader::new(&spec).unwrap();
+        assert_eq!(outer.dst_port(), 4789);
+        for payload in [&[][..], &[0xc0], &[0xc0; 37], &[0xc0; 1400]] {
+            let mut frame = vec![0xee; outer.udp_len()];
+            outer.fill_udp(&mut frame, payload.len(), 50_000, 0x28).unwrap();
+            outer.seal_udp(&mut frame, std::iter::once(payload));
+            frame.extend_from_slice(payload);
+            let expect = Expect { vlan: spec.vlan, udp_port: 4789 };
+            let Ok(Underlay::Datagram(other)) = parse(&frame, frame.len(), &expect) else { panic!("{src}") };
+            assert_eq!((other.src, other.dst, other.udp_src, other.tos), (spec.src, spec.dst, 50_000, 0x28));
+            assert_eq!((other.off(), usize::from(other.len)), (outer.udp_len(), payload.len()));
+            let present = other.checksum == UdpChecksum::Present;
+            assert_eq!(present, spec.src.is_ipv6());
+            assert_eq!(present, other.udp_checksum_ok(std::iter::once(&frame[..])));
+        }
+        assert_eq!(outer.fill_udp(&mut [0; 20], 1, 1, 0), None);
+        assert_eq!(outer.fill_udp(&mut [0; 80], 65_530, 1, 0), None);
+    }
+}
+
+#[test]
+fn a_sealed_text_is_read_like_a_datagram() {
+    let bytes = golden("vxlan4_node");
+    let Ok(Underlay::Vxlan(v)) = parse(&bytes, bytes.len(), &PORT) else { panic!() };
+    let inner = parse_sealed(&bytes, usize::from(v.udp_off), bytes.len()).unwrap();
+    assert_eq!((inner.vni, inner.flags, inner.node), (v.vni, v.flags, v.node));
+    assert_eq!((inner.off, inner.len), (v.inner_off, v.inner_len));
+    let no_flag = golden("vxlan4_no_i");
+    assert_eq!(parse_sealed(&no_flag, 34, no_flag.len()), Err(BadOuter::VxlanFlags));
+    assert_eq!(parse_sealed(&bytes, 34, bytes.len() - 1), Err(BadOuter::UdpLength));
+    assert_eq!(parse_sealed(&bytes, bytes.len() - 7, bytes.len()), Err(BadOuter::HeadersSplit));
+    assert_eq!(parse_sealed(&bytes[..45], 34, bytes.len()), Err(BadOuter::HeadersSplit));
 }
