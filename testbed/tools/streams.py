@@ -9,7 +9,11 @@ Each destination gets `count` datagrams of varying size; id 0 is all stations. `
 second. It prints `ready`; on the line `go` it sends all and prints `sent`; on `stop` it prints its counters as JSON and
 ends. It receives all the time.
 
-A datagram: magic, network, sender id, receiver id, stream number, sequence number, padding.
+A datagram: magic, network, sender id, receiver id, stream number, sequence number, padding. The magic is long enough to
+be looked for in a capture.
+
+Of each stream that arrives it counts different numbers (`unique`), datagrams (`copies`), those that came after a later one
+(`late`); `highest` is the highest number, `jump` when the last one came (time.time()) before which numbers are missing.
 """
 
 import json
@@ -20,8 +24,8 @@ import sys
 import time
 
 PORT = 7007
-HEAD = struct.Struct("!4sIHHHI")
-MAGIC = b"STOP"
+HEAD = struct.Struct("!16sIHHHI")
+MAGIC = b"stopover-streams"
 SIZES = [HEAD.size, 64, 200, 512, 1000, 1400, 1452]  # 1452: the largest UDP payload over IPv6 at MTU 1500
 SO_RCVBUFFORCE = 33
 
@@ -66,7 +70,7 @@ class Station:
             self.to.append((self.v6 if ":" in ip else self.v4, where, peer, stream))
         self.sent = [0] * len(self.to)
         self.send_errors = 0
-        self.seen = {}  # (sender, stream) -> [bytearray of counts per sequence number, highest, late]
+        self.seen = {}  # (sender, stream) -> [counts per sequence number, highest, late, jump]
         self.leaked = self.astray = self.damaged = 0
 
     def send(self, n):
@@ -101,10 +105,12 @@ class Station:
             elif len(data) != SIZES[seq % len(SIZES)] or data[HEAD.size:].strip(bytes([seq & 0xFF])):
                 self.damaged += 1
             else:
-                entry = self.seen.setdefault((src, stream), [{}, -1, 0])
+                entry = self.seen.setdefault((src, stream), [{}, -1, 0, None])
                 entry[0][seq] = entry[0].get(seq, 0) + 1
                 if seq < entry[1]:
                     entry[2] += 1
+                elif seq > entry[1] + 1:
+                    entry[3] = time.time()
                 entry[1] = max(entry[1], seq)
 
     def run(self):
@@ -140,8 +146,9 @@ class Station:
             "astray": self.astray,
             "damaged": self.damaged,
             "from": [
-                {"id": src, "stream": stream, "unique": len(counts), "copies": sum(counts.values()), "late": late}
-                for (src, stream), (counts, _, late) in self.seen.items()
+                {"id": src, "stream": stream, "unique": len(counts), "copies": sum(counts.values()), "late": late,
+                 "highest": highest, "jump": jump}
+                for (src, stream), (counts, highest, late, jump) in self.seen.items()
             ],
         }), flush=True)
 

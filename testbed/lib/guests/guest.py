@@ -24,6 +24,9 @@ from .qmp import Qmp
 
 MODULES = ["virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "failover",
            "net_failover", "virtio_net", "virtio_console"]  # in loading order
+# Those that a guest can load for VXLAN and ESP, in this order.
+ESP_MODULES = ["xfrm_algo", "xfrm_user", "esp4", "gf128mul", "ghash-generic", "ctr", "gcm", "sha512_generic",
+               "drbg", "seqiv", "udp_tunnel", "ip6_udp_tunnel", "vxlan"]
 # The memory of a guest. It must not be a multiple of 256 KiB: for such blocks QEMU before 9.0 reads the dirty bitmap 64
 # pages at a time and does not update the emulated CPU's TLB; its next stores to these pages are missing after a
 # migration, and guests crashed ("physmem: Fix migration dirty bitmap coherency with TCG memory access").
@@ -59,7 +62,7 @@ done
 """ % " ".join(MODULES)
 
 
-def _cpio(entries):
+def cpio(entries):
     """A newc archive (Documentation/driver-api/early-userspace/buffer-format) of (path, mode, data, device)."""
     out = bytearray()
     for number, (path, mode, data, device) in enumerate([*entries, ("TRAILER!!!", 0, b"", (0, 0))], 1):
@@ -74,7 +77,7 @@ def _cpio(entries):
 def images():
     """The kernel of the guests, and the archive of Debian's files for them; made on first use. Returns both paths."""
     kernel, base, made_from = CACHE / "vmlinuz", CACHE / "base.cpio", CACHE / "base.modules"
-    modules = " ".join(MODULES)
+    modules = " ".join(MODULES + ESP_MODULES)
     if kernel.exists() and base.exists() and made_from.exists() and made_from.read_text() == modules:
         return kernel, base
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -89,8 +92,8 @@ def images():
                    for d in ("bin", "dev", "etc", "modules", "proc", "sys", "tmp")]
         entries += [("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1)), ("dev/null", stat.S_IFCHR | 0o666, b"", (1, 3))]
         entries += [("bin/busybox", stat.S_IFREG | 0o755, pathlib.Path("/bin/busybox").read_bytes(), (0, 0))]
-        entries += [(f"modules/{m}.ko", stat.S_IFREG | 0o644, found[m].read_bytes(), (0, 0)) for m in MODULES]
-        (work / "base.cpio").write_bytes(_cpio(entries))
+        entries += [(f"modules/{m}.ko", stat.S_IFREG | 0o644, found[m].read_bytes(), (0, 0)) for m in MODULES + ESP_MODULES]
+        (work / "base.cpio").write_bytes(cpio(entries))
         os.replace(work / "base.cpio", base)
         os.replace(next((work / "root/boot").glob("vmlinuz-*")), kernel)
         made_from.write_text(modules)
@@ -99,14 +102,14 @@ def images():
     return kernel, base
 
 
-def _initramfs(lab):
+def initramfs(lab):
     """The kernel and this run's initramfs: two archives in one file; the kernel unpacks both."""
     kernel, base = images()
     path = lab.dir / "initramfs.cpio"
     if not path.exists():
         ours = [("init", stat.S_IFREG | 0o755, INIT.encode(), (0, 0)),
                 (f"bin/{TOOL}", stat.S_IFREG | 0o755, program(TOOL).read_bytes(), (0, 0))]
-        path.write_bytes(base.read_bytes() + _cpio(ours))
+        path.write_bytes(base.read_bytes() + cpio(ours))
     return kernel, path
 
 
@@ -127,6 +130,19 @@ def _download(folder):
     raise Failure("apt does not have linux-image-cloud-amd64, the kernel of the guests")
 
 
+def hardware(kernel, archive, cmd, qmp, cpus=1):
+    """QEMU's command line for a guest with two sockets, without a NIC."""
+    return ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_KIB}K",
+            "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-object", f"memory-backend-memfd,id=mem,size={MEMORY_KIB}K,share=on", "-numa", "node,memdev=mem",
+            "-kernel", kernel, "-initrd", archive, "-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
+            "-serial", "stdio",
+            "-device", "virtio-serial-pci,vectors=0,max_ports=2",
+            "-chardev", f"socket,id=tty,path={cmd},server=on,wait=off",
+            "-device", "virtserialport,chardev=tty,nr=1",
+            "-chardev", f"socket,id=qmp,path={qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"]
+
+
 class Machine:
     """One QEMU process and its two sockets: `line`, the command channel of the guest, and `qmp`. An `incoming` machine
     waits for a guest that migrates to it; a `paused` one does not let the guest run before `cont`. `number`
@@ -136,18 +152,10 @@ class Machine:
 
     def __init__(self, lab, name, number, vhost, mac, ns=None, incoming=False, paused=False, reconnect=False, cpus=1,
                  pairs=1, simple=False, vhost_server=False, packed=False):
-        kernel, initramfs = _initramfs(lab)
+        kernel, archive = initramfs(lab)
         cmd, qmp, self.incoming = (lab.dir / f"{name}.{number}.{kind}" for kind in ("cmd", "qmp", "in"))
         # Without MSI-X (`vectors=0`): QEMU 7.2 with TCG crashes when vhost-user uses it.
-        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", f"{MEMORY_KIB}K",
-                "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-                "-object", f"memory-backend-memfd,id=mem,size={MEMORY_KIB}K,share=on", "-numa", "node,memdev=mem",
-                "-kernel", kernel, "-initrd", initramfs, "-append", "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
-                "-serial", "stdio",
-                "-device", "virtio-serial-pci,vectors=0,max_ports=2",
-                "-chardev", f"socket,id=tty,path={cmd},server=on,wait=off",
-                "-device", "virtserialport,chardev=tty,nr=1",
-                "-chardev", f"socket,id=qmp,path={qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+        argv = [*hardware(kernel, archive, cmd, qmp, cpus),
                 "-chardev", f"socket,id=c0,path={vhost}{',reconnect=1' if reconnect else ''}"
                             f"{',server=on,wait=off' if vhost_server else ''}",
                 "-netdev", f"vhost-user,id=n0,chardev=c0{f',queues={pairs}' if pairs > 1 else ''}",

@@ -42,15 +42,17 @@ class Fabric:
         self.switch.bridge("br0")
         self.hosts = []
 
-    def host(self, name, board, v4=True, v6=True, mtu=None, lcores=2, queues=1, **underlay):
+    def host(self, name, board, v4=True, v6=True, mtu=None, lcores=2, queues=1, tunnels=None, **underlay):
         """A host with an appliance. Its underlay port `ul0` has the VTEP addresses 10.0.0.N and fd00::N, the MAC
-        02:0a:00:00:00:N and `queues` queues. All its lcores but one forward."""
+        02:0a:00:00:00:N and `queues` queues. All its lcores but one forward. `tunnels`: keys of that structure."""
         number = len(self.hosts) + 1
         ns = Namespace(self.lab, f"host-{name}")
         ns.sysctl("ipv6.conf.default.disable_ipv6", 1)  # also on the taps that the appliance will make
         wire_to_bridge(ns, "ul0", self.switch, "br0", f"port{number}", mtu=self.mtu, mac=MAC.format(number))
         a = Appliance(self.lab, name, ns, board, lcores=lcores)
         a.number = number
+        if tunnels is not None:
+            a.config["tunnels"] = tunnels
         a.vteps = [VTEP4.format(number)] * v4 + [VTEP6.format(number)] * v6
         with_length = [f"{v}/64" if ":" in v else f"{v}/24" for v in a.vteps]
         a.af_packet("ul0", "ul0", ron.tagged("underlay", addresses=with_length, **underlay), queues=queues,
@@ -59,10 +61,10 @@ class Fabric:
         return a
 
 
-def three_hosts(lab, spare_mib=64, **options):
+def three_hosts(lab, spare_mib=64, underlay_mtu=1600, **options):
     """A board, a fabric and the three hosts gw-a, gw-b and gw-c on it, not started. `options` as of `Fabric.host`."""
     lab.hugepages(3 * MEMORY_MIB + spare_mib)
-    board, fabric = Board(lab), Fabric(lab)
+    board, fabric = Board(lab), Fabric(lab, underlay_mtu)
     return board, fabric, [fabric.host(f"gw-{n}", board, **options) for n in "abc"]
 
 

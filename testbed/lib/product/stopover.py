@@ -18,7 +18,8 @@ POLL_US = 10  # polling before the first sleep; longer polling takes time from t
 
 # Drop reasons that point to an error of the appliance, if all frames that it receives are well-formed.
 FAULTS = {"malformed", "headers_split", "no_headroom", "pool_empty", "tx_refused", "control_full", "outer_malformed",
-          "outer_fragment", "outer_checksum", "bad_vxlan", "ecn_violation", "bad_checksum_offload", "inner_vlan"}
+          "outer_fragment", "outer_checksum", "bad_vxlan", "ecn_violation", "bad_checksum_offload", "inner_vlan",
+          "no_tailroom", "seal_failed", "seal_exhausted", "bad_seal", "replayed", "plain_refused", "not_its_node"}
 
 
 def program(name, target="build"):
@@ -90,9 +91,7 @@ class Appliance:
         self.socket = lab.dir / f"{name}.sock"
         self.config = {
             "name": name,
-            # Lcore 0 runs the control thread, the others forward; all may use both CPUs of a small machine.
-            "eal": ["--no-pci", "--in-memory", "--file-prefix", f"so{lab.pid}{name}", "-m", str(memory),
-                    "--lcores", ",".join(f"{n}@(0-1)" for n in range(lcores))],
+            "eal": ["--no-pci", "--in-memory", "--file-prefix", f"so{lab.pid}{name}", "-m", str(memory), "--lcores", ""],
             "vdevs": [],
             "idle": ron.tagged("adaptive", cap_us=100, poll_us=POLL_US),
             "ctl": str(self.socket),
@@ -103,7 +102,13 @@ class Appliance:
         self.command = None  # the `stopover` of another build, if the appliance is of that build
         self.process = None
         self.cables = []  # (interface at the end of a cable, the tap joined to it)
+        self.lcores(lcores)
         lab.post_mortem.append(self.save_counters)
+
+    def lcores(self, count):
+        """Sets the number of its lcores. Lcore 0 runs the control thread, the others forward; all may use both CPUs of a
+        small machine."""
+        self.config["eal"][-1] = ",".join(f"{n}@(0-1)" for n in range(count))
 
     def port(self, name, vdev, role, **more):
         """Adds a port on a vdev string; its device is the part before the first comma."""
@@ -161,12 +166,16 @@ class Appliance:
         self.process = Process(self.lab, self.name, [binary or program("stopover-appliance"), self.write()],
                                ns=self.ns, env={"RUST_BACKTRACE": "1"}, pipes=pipes)
         self.process.wait_socket(self.socket, timeout=30)
-        for iface, tap in self.cables:
-            self.ns.ip("link", "set", tap, "txqueuelen", RING)
-            self.ns.join(iface, tap)
+        self._join_cables()
         if forwards:
             self.wait_forwarding()
         return self
+
+    def _join_cables(self):
+        """Joins the taps that a process has made to their cables."""
+        for iface, tap in self.cables:
+            self.ns.ip("link", "set", tap, "txqueuelen", RING)
+            self.ns.join(iface, tap)
 
     def begin_take_over(self):
         """Starts a process that is to take the place of the present one; returns it."""
@@ -180,6 +189,7 @@ class Appliance:
                           f"    {self.process.tail()}")
         self.process = process
         process.wait_socket(self.socket, timeout=30)
+        self._join_cables()
         self.wait_forwarding()
 
     def wait_forwarding(self, timeout=60):
@@ -222,11 +232,19 @@ class Appliance:
                 total += d["count"]
         return total
 
+    def drops(self):
+        """Frames dropped, by reason."""
+        return {d["reason"]: d["count"] for d in self.json("show", "drops")}
+
+    def tunnels(self):
+        """The rows of `show tunnels`, by host."""
+        return {row["host"]: row for row in self.json("show", "tunnels")}
+
     def save_counters(self):
         """Saves its counters and tables beside the logs."""
         with open(self.lab.logs / f"{self.name}-counters.txt", "w") as f:
             for words in ("fwd stats all", "port stats all", "port info all", "drops", "lcores", "nodes", "hosts",
-                          "networks", "board"):
+                          "networks", "board", *(("tunnels", "sas") if "tunnels" in self.config else ())):
                 try:
                     text = self.cli("show", *words.split())
                 except (Failure, subprocess.TimeoutExpired) as e:

@@ -67,15 +67,18 @@ def write_pcap(path, frames):
             f.write(struct.pack("<IIII", 0, n % 1000000, len(one), len(one)) + one)
 
 
+def each_of_pcap(path):
+    """The frames of a file one by one, without a last one that is cut off."""
+    with open(path, "rb") as f:
+        f.seek(24)
+        while len(head := f.read(16)) == 16:
+            kept = struct.unpack_from("<I", head, 8)[0]
+            frame = f.read(kept)
+            if len(frame) < kept:
+                return
+            yield frame
+
+
 def read_pcap(path):
-    """The frames of a file, without a last one that is cut off."""
-    data = path.read_bytes()
-    at, frames = 24, []
-    while at + 16 <= len(data):
-        kept = struct.unpack_from("<I", data, at + 8)[0]
-        at += 16
-        if at + kept > len(data):
-            break
-        frames.append(data[at:at + kept])
-        at += kept
-    return frames
+    """All of them."""
+    return list(each_of_pcap(path))

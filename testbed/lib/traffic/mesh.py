@@ -11,6 +11,7 @@ from ..lab.process import Process
 
 TOOL = REPO / "testbed" / "tools" / "streams.py"
 EVERYBODY = 0
+NOTHING = {"unique": 0, "copies": 0, "late": 0, "highest": -1, "jump": None}  # what arrived of a stream
 GROUPS = ["239.77.1.1", "ff15::7701"]
 
 
@@ -45,10 +46,14 @@ class Tally(dict):
 
 class Streams:
     """UDP streams that run while the scenario does other things: between all pairs of each network, to every address,
-    `count` datagrams each, and broadcast and multicast to all. `rate` is datagrams per second and station."""
+    `count` datagrams each, and broadcast and multicast to all. `rate` is datagrams per second and station.
+
+    When they have finished, `pairs` has the counts of each pair of station ids: lost, duplicated, reordered; `jump`, the
+    last time (time.time()) when a datagram came before which others are missing, or None; `cut`, streams of which the last
+    datagram is missing."""
 
     def __init__(self, lab, stations, count=100, rate=400, broadcast=True, multicast=True):
-        self.lab, self.procs = lab, {}
+        self.lab, self.procs, self.pairs = lab, {}, {}
         for s in stations:
             to = [[peer.id, ip] for a, peer in _pairs(stations) if a is s for ip in peer.ips]
             if broadcast and any(":" not in ip for ip in s.ips):
@@ -75,7 +80,8 @@ class Streams:
             _write_line(p, "stop")
             reports[number] = json.loads(p.popen.stdout.readline())
             p.wait_end(5)
-        return _judge(self.lab, self.procs, reports)
+        total, self.pairs = _judge(self.lab, self.procs, reports)
+        return total
 
 
 def streams(lab, stations, count=100, rate=400, broadcast=True, multicast=True, linger=1.0):
@@ -97,7 +103,7 @@ def _read_line(p, word):
 def _judge(lab, procs, reports):
     total = Tally(lost=0, duplicated=0, reordered=0, leaked_between_networks=0, astray=0, damaged=0, sent=0,
                   expected=0)
-    detail = []
+    detail, pairs = [], {}
     got = {(r["id"], f["id"], f["stream"]): f for r in reports.values() for f in r["from"]}
     for number, (s, to, _) in procs.items():
         for stream, (peer, ip) in enumerate(to):
@@ -106,7 +112,11 @@ def _judge(lab, procs, reports):
             peers = [peer] if peer != EVERYBODY else [b.id for b, _, _ in procs.values()
                                                       if b is not s and b.network == s.network]
             for b in peers:
-                f = got.get((b, number, stream), {"unique": 0, "copies": 0, "late": 0})
+                f = got.get((b, number, stream), NOTHING)
+                pair = pairs.setdefault((number, b), Tally(jump=None))
+                pair.add({"lost": sent - f["unique"], "duplicated": f["copies"] - f["unique"], "reordered": f["late"],
+                          "cut": f["highest"] + 1 < sent})
+                pair["jump"] = max(filter(None, (pair["jump"], f["jump"])), default=None)
                 total["expected"] += sent
                 total["lost"] += sent - f["unique"]
                 total["duplicated"] += f["copies"] - f["unique"]
@@ -124,7 +134,7 @@ def _judge(lab, procs, reports):
     if detail:
         with open(lab.logs / "streams-differences.txt", "a") as f:
             f.write("\n".join(detail) + "\n")
-    return total
+    return total, pairs
 
 
 def ping(ns, ip, count=5, interval=0.02, wait=2, size=56, dont_fragment=False, dev="eth0"):
