@@ -4,11 +4,13 @@ and it answers: no datagram is lost, duplicated or out of order, whether that ho
 
 The guest moves between gw-a and gw-c; the station is at gw-b. Half of the moves are `direct`: gw-b has a tunnel to the target when
 the move begins. Before the others that tunnel is closed: what gw-b sends to the guest waits for a new one, or goes by the old
-host until it is there. Streams of several flows run to the guest and from it all the time.
+host until it is there. In every second pair of moves the board is cut off: it is stopped when the node is locked, and goes on
+when gw-b has sent to the guest directly for a while. Streams of several flows run to the guest and from it all the time.
 
 Run by its name all this is done twice: with one worker on each host, and with three and two underlay queues.
 
-`moves`: of all variants. `frames`: datagrams that were sent. `tunnels_made`: tunnels between gw-b and the target that were made
+`moves`: of all variants, `cut_moves` of those without the board. `cut_over_ms_max`: from the guest's start at the target until gw-b
+sent directly, as the old host's report and frames by the direct tunnel told it. `frames`: datagrams that were sent. `tunnels_made`: tunnels between gw-b and the target that were made
 during or after moves without one. `redirected`: frames that the old host sent on. `plain_datagrams`: VXLAN on the underlay that was
 not sealed, of `captured_frames`; `plaintext_bytes_on_wire`: bytes of station addresses in them.
 
@@ -17,6 +19,7 @@ STOPOVER_MIGRATIONS: number of moves of each variant. STOPOVER_RATE: datagrams p
 
 import os
 import pathlib
+import signal
 import sys
 import time
 import types
@@ -26,6 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from lib import scenario
 from lib.guests import guest
 from lib.guests.migration import locks_left, mac, port, reported
+from lib.guests.qmp import PRE_SWITCHOVER
 from lib.lab import Failure, fabric, info, until
 from lib.lab.fabric import cidrs, ips
 from lib.product import ron, stopover
@@ -61,7 +65,8 @@ class Run:
         self.x.address(*cidrs(X))
         stopover.wait_nodes(self.hosts, 3)
         self.at_station = guest.Shell(lab, self.station.ns)
-        self.figures = {"direct_moves": 0, "other_moves": 0, "tunnels_made": 0, "redirected": 0}
+        self.figures = {"direct_moves": 0, "other_moves": 0, "cut_moves": 0, "tunnels_made": 0, "redirected": 0}
+        self.cut_over_ms = []
 
     def begin(self):
         """Starts the streams."""
@@ -74,7 +79,29 @@ class Run:
         """The tunnel of gw-b to a host."""
         return self.b.tunnels()[host.name]
 
-    def move(self, number, direct):
+    def move_without_board(self, host, socket):
+        """Moves the guest, with the board stopped from when its node is locked until gw-b sends to the new host."""
+        switched = f"node {mac(X)} of network 100: sent to at host {host.name}, no longer by host"
+        log = self.b.process.log
+        before = log.read_text(errors="replace").count(switched)
+        target = self.x.target(socket, host.ns)
+        self.x.begin(target, pause=True)
+        until("QEMU waits with the guest stopped", lambda: self.x.machine.qmp.status() == PRE_SWITCHOVER)
+        until("the node is locked", lambda: self.board.json("migration", "list", "--active"))
+        os.kill(self.board.process.pid, signal.SIGSTOP)
+        try:
+            self.x.machine.qmp.go_on()
+            report = self.x.complete(target)
+            began = time.monotonic()
+            until("gw-b sends to the guest directly", lambda: log.read_text(errors="replace").count(switched) > before, timeout=4)
+            self.cut_over_ms.append(round((time.monotonic() - began) * 1e3))
+            time.sleep(AFTER_S)
+        finally:
+            os.kill(self.board.process.pid, signal.SIGCONT)
+        self.figures["cut_moves"] += 1
+        return report
+
+    def move(self, number, direct, cut):
         """Moves the guest to the other host."""
         host, socket = self.places[number % 2]
         if direct:
@@ -84,7 +111,7 @@ class Run:
             self.b.cli("tunnel", "close", host.name)
             until(f"gw-b has no tunnel to {host.name}", lambda: self.tunnel(host)["state"] != "up")
         before = self.tunnel(host)["sessions"]
-        report = self.x.migrate(socket, ns=host.ns)
+        report = self.move_without_board(host, socket) if cut else self.x.migrate(socket, ns=host.ns)
         time.sleep(AFTER_S)
         made = self.tunnel(host)["sessions"] - before
         reported(self.board, number, host)
@@ -124,13 +151,13 @@ def one(lab, workers):
     run.begin()
     for number in range(1, 2 * MOVES + 1):
         # The guest is at gw-a at first; each variant gets moves both ways.
-        run.move(number, direct=number // 2 % 2 == 0)
+        run.move(number, direct=number // 2 % 2 == 0, cut=(number - 1) // 2 % 2 == 1)
     total = run.finish()
     for host in run.hosts:
         if "panicked at" in host.process.log.read_text(errors="replace"):
             raise Failure(f"{host.name} has a panic")
     return {**run.figures, "moves": run.figures["direct_moves"] + run.figures["other_moves"], **total,
-            "locks_left": locks_left(run.board), **stopover.accounting(run.hosts), **run.on_the_wire()}
+            "cut_over_ms_max": max(run.cut_over_ms), "locks_left": locks_left(run.board), **stopover.accounting(run.hosts), **run.on_the_wire()}
 
 
 def body(lab):
@@ -145,4 +172,4 @@ def body(lab):
 scenario.main("tunnel-move", body,
               must_be_zero=["lost", "duplicated", "reordered", "locks_left", "plain_datagrams", "plaintext_bytes_on_wire",
                             "unaccounted", "faulty_drops"],
-              must_be_positive=["frames", "direct_moves", "other_moves", "tunnels_made", "captured_frames"])
+              must_be_positive=["frames", "direct_moves", "other_moves", "cut_moves", "tunnels_made", "captured_frames"])
