@@ -9,7 +9,7 @@ use super::{Action, Config, HandshakeDrop, Moved, Now, PublicKey, Random, Static
 use crate::sa::Spis;
 use crate::{Millis, Spi};
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Milliseconds in which initiations are counted.
 const BUSY_WINDOW_MS: u64 = 1000;
@@ -26,6 +26,8 @@ pub struct Endpoint {
     sessions: Sessions,
     peers: BTreeMap<u32, Peer>,
     by_key: HashMap<PublicKey, u32>,
+    /// One of the peers at each address: forged hints can be many.
+    by_ip: HashMap<IpAddr, u32>,
     /// Pieces of initiations in the second that began then.
     recent: (Millis, u32),
 }
@@ -60,6 +62,7 @@ impl Endpoint {
             sessions: Sessions::default(),
             peers: BTreeMap::new(),
             by_key: HashMap::new(),
+            by_ip: HashMap::new(),
             recent: (now.at, 0),
             key,
             config,
@@ -78,7 +81,10 @@ impl Endpoint {
         out: &mut Vec<Action>,
     ) {
         if let Some(peer) = self.peers.get_mut(&number).filter(|peer| *peer.key() == key) {
+            let before = peer.address().ip();
             peer.set_address(address);
+            self.forget_ip(before, number);
+            self.by_ip.insert(address.ip(), number);
             return;
         }
         self.remove_peer(number, now, out);
@@ -88,6 +94,14 @@ impl Endpoint {
         }
         let lead = self.key.public() < key;
         self.peers.insert(number, Peer::new(number, key, address, lead));
+        self.by_ip.insert(address.ip(), number);
+    }
+
+    /// The peer is not at this address any more. Another one may be.
+    fn forget_ip(&mut self, ip: IpAddr, number: u32) {
+        if self.by_ip.get(&ip) == Some(&number) {
+            self.by_ip.remove(&ip);
+        }
     }
 
     /// The peer may have no tunnel any more.
@@ -95,6 +109,7 @@ impl Endpoint {
         with_peer!(self, number, now, &mut NoRandom, out, end(true));
         if let Some(peer) = self.peers.remove(&number) {
             self.by_key.remove(peer.key());
+            self.forget_ip(peer.address().ip(), number);
         }
     }
 
@@ -154,8 +169,7 @@ impl Endpoint {
     /// handshake, now and then: a peer there may not know that we restarted.
     pub fn unknown_spi(&mut self, from: SocketAddr, now: Now, rng: &mut dyn Random, out: &mut Vec<Action>) {
         // Not the port: flows spread over many.
-        let there = |peer: &&Peer| peer.address().ip() == from.ip();
-        let Some(number) = self.peers.values().find(there).map(Peer::number) else { return };
+        let Some(number) = self.by_ip.get(&from.ip()).copied() else { return };
         with_peer!(self, number, now, rng, out, hint());
     }
 

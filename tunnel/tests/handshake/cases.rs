@@ -302,3 +302,24 @@ fn a_moved_node_is_reported_under_the_session() {
     let done = world.hosts[to].endpoint.receive(host::address(1), &datagram, now, &mut Seeded(1), &mut out);
     assert_eq!((done, out), (Err(HandshakeDrop::Unexpected), vec![]));
 }
+
+/// Frames under an unknown SPI start a handshake with the peer that is at their address now, and with no other.
+#[test]
+fn a_hint_concerns_the_peer_at_its_address() {
+    let mut rng = Seeded(3);
+    let mut out = Vec::new();
+    let mut endpoint = Endpoint::new(key(0), config(1), at(0), &mut rng);
+    let [here, there, nowhere] = [1, 2, 3].map(host::address);
+    endpoint.add_peer(PEER, key(1).public(), here, at(0), &mut out);
+    let mut hint = |endpoint: &mut Endpoint, from, ms| {
+        let mut out = Vec::new();
+        endpoint.unknown_spi(from, at(ms), &mut rng, &mut out);
+        out.iter().any(|action| matches!(action, Action::Send { .. }))
+    };
+    assert!(!hint(&mut endpoint, nowhere, 0));
+    endpoint.add_peer(PEER, key(1).public(), there, at(0), &mut out);
+    assert!(!hint(&mut endpoint, here, 2000), "it has moved");
+    assert!(hint(&mut endpoint, there, 4000));
+    endpoint.remove_peer(PEER, at(5000), &mut out);
+    assert!(!hint(&mut endpoint, there, 9000));
+}
