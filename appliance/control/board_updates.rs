@@ -102,6 +102,7 @@ impl Control {
 
     /// A snapshot is complete: the tables hold the state of the board at its revision.
     fn end_snapshot(&mut self, now_ms: u64, revision: u64) {
+        self.cut_overs.all_decided();
         let effects = self.with_replica(Replica::end_snapshot);
         self.execute_or_log(now_ms, effects);
         self.migrate(now_ms, |migrations| migrations.end_snapshot(now_ms));
@@ -112,8 +113,10 @@ impl Control {
         for change in changes {
             self.check_mtu(&change);
             let event = BoardEvent::of(&change);
-            if let Change::NodePut { node, .. } = &change {
-                self.on_node_decided(node.vni, node.mac);
+            match &change {
+                Change::NodePut { node, .. } => self.on_node_decided(node.vni, node.mac),
+                Change::NodeGone { vni, mac, .. } => self.on_node_decided(*vni, *mac),
+                _ => {}
             }
             let effects = self.with_replica(|replica, ctx| replica.apply(ctx, change));
             self.execute_or_log(now_ms, effects);

@@ -94,6 +94,11 @@ impl CutOvers {
     pub fn decided(&mut self, bd: Bd, mac: Mac) {
         self.nodes.remove(&(bd, mac));
     }
+
+    /// The board has named the hosts of all nodes.
+    pub fn all_decided(&mut self) {
+        self.nodes.clear();
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +130,15 @@ mod tests {
         all.decided(bd(), NODE);
         assert_eq!(all.tunnel(3, true), []);
         assert_eq!((0..9).find_map(|_| all.frame(bd(), NODE, 3)), None);
+    }
+
+    #[test]
+    fn a_snapshot_decides_about_all_nodes() {
+        let mut all = CutOvers::default();
+        all.moved(bd(), 1, &report(7, 3), 1, true);
+        assert!((0..3).find_map(|_| all.frame(bd(), NODE, 3)).is_some());
+        all.all_decided();
+        assert_eq!(all.tunnel(3, false), [], "the old host may redirect no more");
     }
 
     #[test]

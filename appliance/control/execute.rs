@@ -70,7 +70,12 @@ impl Control {
             Effect::Untrack(ip, udp_port) => self.underlay.untrack(now_ms, ip, udp_port),
             Effect::Refresh(ip) => self.refresh(ip),
             Effect::Peer(host) => self.put_tunnel_peer(now_ms, host),
-            Effect::SentOn(moved) => self.cut_overs.left(now_ms, moved),
+            Effect::SentOn(moved) => {
+                // Reports go through tunnels.
+                if self.tunnels.is_some() {
+                    self.cut_overs.left(now_ms, moved);
+                }
+            }
             Effect::PeerMoved(peer, moved) => self.on_peer_moved(now_ms, peer, &moved),
             Effect::TunnelIs(host, up) => self.on_tunnel(now_ms, host, up),
             Effect::ExportKeys(sa) => self.export_keys(&sa),

@@ -1,8 +1,8 @@
 //! Tunnels in the control thread: what they have to do with hosts, paths, lcores and the wire. `show` answers the operator,
-//! `export` is the debug switch for keys, `moves` has nodes that move.
+//! `export` is the debug switch for keys, `migration` has nodes that move.
 
 mod export;
-mod moves;
+mod migration;
 mod show;
 
 use super::{

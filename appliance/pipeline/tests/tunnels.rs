@@ -145,7 +145,11 @@ fn a_frame_that_does_not_fit_sealed_is_too_big() {
     });
     assert_eq!(t.lab.one(VM_A, &udp4(A, R1, 1408 - 28)).ports(), [UNDERLAY]);
     let out = t.lab.one(VM_A, &udp4(A, R1, 1409 - 28));
-    assert_eq!((out.ports(), out.dropped), (vec![VM_A], vec![DropReason::TooBig]), "its sender is told");
+    assert_eq!(
+        (out.ports(), out.dropped),
+        (vec![VM_A], vec![DropReason::TooBig]),
+        "its sender gets an error"
+    );
 }
 
 #[test]
